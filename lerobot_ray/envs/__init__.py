@@ -1,0 +1,1 @@
+"""Environments a policy acts in. Read `reach`, the small one that ships with the package."""
