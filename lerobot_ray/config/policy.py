@@ -22,20 +22,11 @@ NATIVE = {
 """Policy type -> import path of its config class."""
 
 _LEROBOT = "lerobot, which brings it: pip install 'lerobot-ray[lerobot]'"
-IN_LEROBOT = dict.fromkeys(
-    (
-        "eo1",
-        "evo1",
-        "fastwam",
-        "gaussian_actor",
-        "groot",
-        "lingbot_va",
-        "molmoact2",
-        "multi_task_dit",
-        "pi0",
-        "pi0_fast",
-    )
-    + ("pi05", "smolvla", "tdmpc", "vla_jepa", "vqbet", "wall_x", "xvla"),
+IN_LEROBOT: dict[str, str] = dict.fromkeys(
+    [
+        *("eo1", "evo1", "fastwam", "gaussian_actor", "groot", "lingbot_va", "molmoact2", "multi_task_dit", "pi0"),
+        *("pi0_fast", "pi05", "smolvla", "tdmpc", "vla_jepa", "vqbet", "wall_x", "xvla"),
+    ],
     _LEROBOT,
 )
 """Policy types that LeRobot 0.6.1 registers and this package trains through it."""
