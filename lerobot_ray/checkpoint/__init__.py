@@ -1,1 +1,1 @@
-"""Checkpoints on disk: LeRobot's layout, committed as a whole. Read `commit`, then `retention`, then the state files."""
+"""Checkpoints on disk: LeRobot's layout, committed as a whole. Read `commit`, `retention`, then the state files."""
