@@ -1,0 +1,47 @@
+"""Where a run runs: the Ray cluster, its workers and its storage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lerobot_ray.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class RayConfig:
+    """The cluster, the training workers and where results go."""
+
+    address: str | None = None
+    """Cluster to use: `auto`, host:port or ray://host:port; null: RAY_ADDRESS, else Ray is started on this machine."""
+    num_workers: int | None = None
+    """Training processes; null: one per GPU of the cluster, or one without GPUs."""
+    use_gpu: bool | None = None
+    """Give each training process a GPU; null: when the cluster has one."""
+    resources_per_worker: dict[str, float] | None = None
+    """What a training process reserves, e.g. {"CPU": 2, "GPU": 1}; null: one CPU, and one GPU with `use_gpu`."""
+    placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
+    """How training processes are placed on nodes."""
+    storage_path: str | None = None
+    """Shared folder or object-store URL for checkpoints, for clusters of several nodes; null: `output_dir`."""
+    max_failures: int = 3
+    """How often lost workers are replaced before the run gives up; -1: always. Preempted nodes do not count."""
+    min_workers: int | None = None
+    """Go on with as few as this when nodes are lost, and grow back to `num_workers`; null: wait for all."""
+    object_store_gb: float | None = None
+    """Memory for blocks in flight, in 10^9 bytes, on a Ray that is started here; null: Ray decides."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_workers", "min_workers"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ConfigError(f"ray.{name}={count} must be at least 1, or null for automatic.")
+        if self.num_workers is not None and self.min_workers is not None and self.min_workers > self.num_workers:
+            raise ConfigError(f"ray.min_workers={self.min_workers} is more than ray.num_workers={self.num_workers}.")
+        if self.max_failures < -1:
+            raise ConfigError(f"ray.max_failures={self.max_failures} must be 0 or more, or -1 for no limit.")
+        if self.object_store_gb is not None and self.object_store_gb <= 0:
+            raise ConfigError(f"ray.object_store_gb={self.object_store_gb:g} must be more than 0, or null.")
+        for resource, amount in (self.resources_per_worker or {}).items():
+            if amount < 0:
+                raise ConfigError(f"ray.resources_per_worker asks for {amount:g} {resource}.")
