@@ -164,6 +164,8 @@ def _numbers(column: pa.Array, spec: FeatureSpec, where: str) -> pa.Array:
         values = _flatten(values, side, spec, where)
     dtype = spec.numpy_dtype
     try:
+        if not (pa.types.is_primitive(values.type) and not pa.types.is_temporal(values.type)):
+            raise pa.ArrowInvalid("it does not hold numbers")
         # Floats may lose digits on the way to what info.json promises; whole numbers may not change.
         values = values.cast(pa.from_numpy_dtype(dtype), safe=dtype.kind != "f")
     except pa.ArrowException as error:
@@ -193,9 +195,8 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _without_nulls(column: pa.Array, spec: FeatureSpec, where: str) -> pa.Array:
     if column.null_count:
-        row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
         raise DatasetError(
-            f"{where}: column {spec.name} has {column.null_count} empty values, the first at place {row} of its row group. "
-            "Every frame needs every feature: repair the recording, or remove the feature."
+            f"{where}: column {spec.name} has {column.null_count} empty values. Every frame needs every feature: "
+            "repair the recording, or remove the feature."
         )
     return column

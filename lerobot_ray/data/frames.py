@@ -19,6 +19,7 @@ from lerobot_ray.core.errors import DatasetError
 from lerobot_ray.core.types import INDEX
 from lerobot_ray.data.features import FeatureSpec
 from lerobot_ray.data.frame_files import converted_file
+from lerobot_ray.data.language import language_rows
 from lerobot_ray.data.metadata import DatasetMetadata
 from lerobot_ray.data.storage import cache_home
 
@@ -68,7 +69,7 @@ class FrameTable:
             values = self._open(file).column(name).take(pa.array(rows[places] - self._files.start[file])).to_pylist()
             for place, value in zip(places.tolist(), values, strict=True):
                 found[place] = value
-        return found
+        return [language_rows(rows) for rows in found] if spec.is_language else found
 
     def prefetch(self, rows: np.ndarray) -> None:
         """The files of these rows are wanted soon. Returns at once."""
