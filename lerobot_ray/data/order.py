@@ -71,6 +71,8 @@ class FrameOrder(_WholeEpoch):
 
     def samples(self, q: np.ndarray) -> np.ndarray:
         q = np.asarray(q, dtype=np.int64)
+        if not q.size:
+            return q
         epochs, places = np.divmod(q.reshape(-1), self.num_samples)
         distinct, which = distinct_values(epochs)
         keys = np.stack([random_words(self.seed, int(epoch), purpose=FRAMES) for epoch in distinct], axis=1)

@@ -17,8 +17,8 @@ import numpy as np
 
 ROUNDS = 8
 MIN_SIDE = 8
-"""Of the grid. With 4 rounds neighbouring places stay correlated, and on a grid of 2 x 3 some permutations of five things
-are rarer than others: tests/data/test_permutation.py sees both. With these numbers it sees nothing."""
+"""Of the grid. With 4 rounds neighbouring places stay correlated, on a grid of 2 x 3 some permutations of five things
+are rarer than others. tests/data/test_permutation.py sees both, and with these numbers it sees nothing."""
 
 # What the random words are for: no two uses share a stream.
 FRAMES, SHARDS, WINDOW, REPLACEMENT = range(4)

@@ -6,31 +6,14 @@ import logging
 import pickle
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lerobot_ray.core.errors import ConfigError, DatasetError
-from lerobot_ray.data.episode_table import EpisodeTable
 from lerobot_ray.data.episodes import held_out_rows, select_episodes, split_episodes
 from lerobot_ray.data.order import build_order
-
-
-def table_of(lengths, tasks=None) -> EpisodeTable:
-    lengths = np.asarray(lengths, dtype=np.int64)
-    zeros = np.zeros_like(lengths)
-    ends = np.cumsum(lengths)
-    return EpisodeTable(
-        length=lengths,
-        from_index=ends - lengths,
-        to_index=ends,
-        data_chunk=zeros,
-        data_file=zeros,
-        video={},
-        task_lists=pa.array([[task] for task in tasks or ["do it"] * len(lengths)], pa.list_(pa.string())),
-    )
-
+from tests.data.tables import table_of
 
 TABLE = table_of([15, 25, 12, 20])
 

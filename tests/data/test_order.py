@@ -97,6 +97,7 @@ def test_a_place_alone_is_the_place_in_the_stream(name, places, seed):
     stream = order.samples(np.arange(501))
     assert order.samples(np.array(places)).tolist() == stream[places].tolist()
     assert [int(order.samples(np.array(place))) for place in places] == stream[places].tolist()
+    assert order.samples(np.array([], dtype=np.int64)).tolist() == []
     assert order.samples(np.array([places, places])).tolist() == [stream[places].tolist()] * 2
 
 
