@@ -77,7 +77,7 @@ class DatasetConfig:
         default=False,
         metadata=unused("in training, frames always travel as uint8 and become float on the training device"),
     )
-    """Changes nothing in training."""
+    """Part of LeRobot's data loader."""
     depth_output_unit: Literal["mm", "m"] = "mm"
     """Unit of depth frames."""
     streaming: bool = False
@@ -90,9 +90,9 @@ class DatasetConfig:
     order: Literal["frames", "shards", "lerobot", "sequential"] | None = field(default=None, metadata=OURS)
     """Order of samples. frames: a uniform shuffle of every epoch. shards: a shuffle that reads files in long runs, for
     sequential decoding and far storage. lerobot: the very order of `lerobot-train`. sequential: none. null: frames."""
-    shard_frames: int = field(default=8192, metadata=OURS)
+    shard_frames: int = field(default=4096, metadata=OURS)
     """Frames in a shard, about; whole episodes. Only for order=shards."""
-    window_shards: int = field(default=8, metadata=OURS)
+    window_shards: int = field(default=32, metadata=OURS)
     """Shards whose frames are mixed with one another. Only for order=shards."""
     cache: Literal["none", "memory", "disk"] = field(default="none", metadata=OURS)
     """Keep decoded frames for later epochs, once per node: in shared memory, on disk, or not at all."""

@@ -60,13 +60,13 @@ class TrainConfig:
     batch_size: int = 8
     """Samples per forward pass on one worker; the one to lower when memory runs out."""
     prefetch_factor: int = 4
-    """Batches each decode actor keeps ready ahead of training."""
+    """Batches kept ready ahead of training, about: they travel several at a time."""
     persistent_workers: bool = field(default=True, metadata=unused("decode actors live as long as the run"))
-    """Changes nothing here."""
+    """Part of LeRobot's data loader."""
     dataloader_multiprocessing_context: Literal["spawn", "fork", "forkserver"] | None = field(
         default="spawn", metadata=unused("frames are decoded in Ray actors, not in loader processes")
     )
-    """Changes nothing here."""
+    """Part of LeRobot's data loader."""
     steps: int = 100_000
     """Optimizer steps of the whole run."""
     env_eval_freq: int = 20_000

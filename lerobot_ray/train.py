@@ -1,0 +1,54 @@
+"""`python -m lerobot_ray.train`: train a policy with lerobot-train's flags, on this machine or a Ray cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.util import find_spec
+
+from lerobot_ray.config.help import help_text
+from lerobot_ray.config.parse import chosen_kinds, gather, parse_train_config
+from lerobot_ray.config.train import TrainConfig, default_output_dir, run_name
+from lerobot_ray.core.errors import LerobotRayError
+
+USAGE = "python -m lerobot_ray.train --dataset.repo_id=USER/NAME --policy.type=act [--flag=value …]"
+ABOUT = (
+    "Trains a LeRobot policy on a LeRobot dataset. With --policy.type=… this page also lists that policy's own flags; "
+    "so it does for --env.type, --optimizer.type and --scheduler.type."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code: 2 when it describes no run."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if "--help" in words or "-h" in words:
+            print(help_page([word for word in words if word not in ("--help", "-h")]))
+            return 0
+        config = parse_train_config(words)
+    except LerobotRayError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    now = datetime.now()
+    config = dataclasses.replace(
+        config, output_dir=config.output_dir or default_output_dir(config, now), job_name=run_name(config)
+    )
+    if find_spec("lerobot_ray.on_ray.trainer") is None:
+        print("error: this build reads data and builds policies; it has no training loop yet.", file=sys.stderr)
+        return 3
+    from lerobot_ray.on_ray.trainer import train  # not before: ray and torch take seconds to import
+
+    return train(config)
+
+
+def help_page(words: Sequence[str]) -> str:
+    """The help of a command line: that of the kinds its other flags choose."""
+    return help_text(TrainConfig, usage=USAGE, about=ABOUT, chosen=chosen_kinds(gather(words).tree))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
