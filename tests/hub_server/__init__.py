@@ -5,9 +5,9 @@
         api = HfApi(endpoint=hub.endpoint, token=token)
 
 Reading order: `store` (repositories, commits, blobs), `faults` (what goes wrong on purpose, and the request log),
-`api` (one function per endpoint), `jobs` (the Jobs endpoints), `server` (HTTP). By hand:
-`python tests/hub_server --root DIR`. It refuses what the Hub refuses and never writes a token anywhere. Not here: pull
-requests, spaces that run, search.
+`call` (the table of endpoints), `repos`, `contents`, `commits`, `large_files`, `job_endpoints` (one function per
+endpoint), `server` (HTTP). By hand: `python tests/hub_server --root DIR`. It refuses what the Hub refuses and never
+writes a token anywhere. Not here: pull requests, spaces that run, search.
 """
 
 from tests.hub_server.faults import Fault, Request

@@ -1,4 +1,4 @@
-"""The Jobs endpoints. A job does nothing by itself: a test moves it along, or hands the server a `runner`."""
+"""The jobs of one server. A job does nothing by itself: a test moves it along, or hands the server a `runner`."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.hub_server.api import Call, Reply, User, dispatch
+from tests.hub_server import commits, contents, job_endpoints, large_files, repos  # noqa: F401 (they fill the table)
+from tests.hub_server.call import Call, Reply, User, dispatch
 from tests.hub_server.faults import Fault, FaultBook, Request
 from tests.hub_server.jobs import Job, Jobs
 from tests.hub_server.store import Refusal, Store

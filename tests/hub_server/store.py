@@ -189,6 +189,10 @@ def lfs_pointer(sha256: str, size: int) -> bytes:
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
 
 
+def pointer_size(entry: Entry) -> int:
+    return len(lfs_pointer(entry.sha256, entry.size))
+
+
 def check_path(path: str) -> str:
     """`path` if a commit may hold it."""
     parts = path.split("/")
