@@ -88,7 +88,7 @@ def recompute_activations(policy: torch.nn.Module) -> None:
     """Let the policy's blocks forget their activations and compute them again in the backward pass."""
     for name in checkpoint_blocks(policy):
         block = policy.get_submodule(name)
-        block.forward = functools.partial(  # type: ignore[method-assign]  # a wrapper module would rename weights
+        block.forward = functools.partial(  # a wrapper module would rename weights
             torch.utils.checkpoint.checkpoint, block.forward, use_reentrant=False
         )
 
