@@ -13,7 +13,7 @@ from lerobot_ray.config.policy import IN_LEROBOT
 from lerobot_ray.core.errors import ProcessorError
 from lerobot_ray.core.layout import POSTPROCESSOR_NAME, PREPROCESSOR_NAME
 from lerobot_ray.processing.batch import ToBatch
-from lerobot_ray.processing.device import ToDevice
+from lerobot_ray.processing.device import ToDevice, best_device
 from lerobot_ray.processing.normalize import Normalizer, Unnormalizer, as_feature, as_norm_map
 from lerobot_ray.processing.pipeline import Pipeline
 from lerobot_ray.processing.prompt import Pi0NewLine, Pi05Prompt, SmolVLANewLine
@@ -53,7 +53,7 @@ def make_default_processors(
     norm_map = as_norm_map(policy_config.normalization_mapping)
     if stats is not None:
         check_statistics({**inputs, **outputs}, norm_map, stats)
-    to_device = ToDevice(device or policy_config.device or "cpu")
+    to_device = ToDevice(device or policy_config.device or best_device())
     normalizer = Normalizer({**inputs, **outputs}, norm_map, stats)
     middle = _MIDDLES.get(kind, _plain)(policy_config, to_device, normalizer)
     steps: list[Step] = [RenameObservations(rename_map), ToBatch(), *middle]

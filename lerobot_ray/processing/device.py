@@ -65,6 +65,11 @@ class ToDevice(Step):
         return value.to(device=device, dtype=dtype, non_blocking=device.type == "cuda")
 
 
+def best_device() -> str:
+    """The kind of device a policy without one in its config runs on."""
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def usable_device(device: str | torch.device) -> torch.device:
     """The torch device, or a ProcessorError when this machine does not have it."""
     try:

@@ -16,6 +16,7 @@ from typing import Any
 from lerobot_ray.core.errors import ProcessorError
 from lerobot_ray.core.layout import POSTPROCESSOR_NAME, PREPROCESSOR_NAME
 from lerobot_ray.processing.defaults import StatsLike, make_default_processors
+from lerobot_ray.processing.device import best_device
 from lerobot_ray.processing.load import entry_names, load_pipeline, read_document
 from lerobot_ray.processing.normalize import Normalizer, Unnormalizer, as_feature, as_norm_map
 from lerobot_ray.processing.pipeline import Pipeline
@@ -108,7 +109,7 @@ def _overrides(
     norm_map = as_norm_map(policy_config.normalization_mapping)
     given = {} if stats is None else {"stats": stats}
     overrides: dict[str, dict[str, Any]] = {
-        "device_processor": {"device": device or policy_config.device or "cpu"},
+        "device_processor": {"device": device or policy_config.device or best_device()},
         "normalizer_processor": {"features": {**inputs, **outputs}, "norm_map": norm_map, **given},
         "unnormalizer_processor": {"features": outputs, "norm_map": norm_map, **given},
     }
