@@ -1,0 +1,147 @@
+"""The stream through Ray: the samples of the plan, in order, whatever dies on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from lerobot_ray.core.errors import FrameError, StreamError
+from lerobot_ray.data.episodes import select_episodes
+from lerobot_ray.data.metadata import open_metadata
+from lerobot_ray.data.order import build_order
+from lerobot_ray.data.plan import StreamPlan
+from lerobot_ray.data.sample import BlockReader, SampleSpec
+from lerobot_ray.on_ray import ingest
+from lerobot_ray.on_ray.ingest import BlockStream, IngestOptions
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory) -> SampleSpec:
+    from tests.make_dataset import make_dataset
+
+    root = make_dataset(tmp_path_factory.mktemp("ingest") / "ds", files="many")
+    metadata = open_metadata("test/ingest", root=root)
+    return SampleSpec(
+        metadata=metadata, selection=select_episodes(metadata.episodes), offsets={"action": list(range(4))}
+    )
+
+
+def make_plan(
+    spec: SampleSpec, *, rank: int = 0, world_size: int = 1, start: int = 0, order: str = "frames"
+) -> StreamPlan:
+    selection = spec.selection
+    return StreamPlan(
+        order=build_order("frames", num_samples=selection.num_samples, seed=3, episode_lengths=np.diff(selection.starts)),
+        global_batch=8,
+        micro_batch=4,
+        world_size=world_size,
+        rank=rank,
+        start=start,
+        micro_batches_per_block=3,
+    )
+
+
+def assert_is_what_the_plan_says(block, reader: BlockReader, plan: StreamPlan, number: int) -> None:
+    wanted = plan.block(number)
+    assert block.plan.number == number
+    assert np.array_equal(block.columns["stream_index"], wanted.stream_indices.ravel())
+    for name, value in reader.read(wanted.sample_ids.ravel()).items():
+        if isinstance(value, np.ndarray):
+            assert np.array_equal(block.columns[name], value), name
+        else:
+            assert block.columns[name] == value, name
+
+
+def decoder_pids() -> list[int]:
+    return [
+        p.pid for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [""])[0].startswith("ray::MapWorker")
+    ]
+
+
+def test_blocks_come_in_order_and_hold_what_the_plan_says(ray_cluster, spec):
+    """Over several segments, past the end of an epoch, from the middle."""
+    plan, reader = make_plan(spec, start=16), BlockReader(spec)
+    options = IngestOptions(num_decoders=2, segment_blocks=4)
+    with BlockStream(spec, plan, first_block=2, num_blocks=10, options=options) as stream:
+        for number, block in enumerate(stream, start=2):
+            assert_is_what_the_plan_says(block, reader, plan, number)
+    assert number == 11
+    assert stream.wait_s > 0
+
+
+def test_ranks_side_by_side_serve_the_same_global_batches_as_one(ray_cluster, spec):
+    alone = make_plan(spec)
+    plans = [make_plan(spec, rank=rank, world_size=2) for rank in (0, 1)]
+    streams = [BlockStream(spec, plan, num_blocks=4) for plan in plans]
+    seen: dict[int, set[int]] = {}
+    for stream in streams:
+        with stream:
+            for block in stream:
+                for step, indices in zip(block.plan.step, block.plan.stream_indices, strict=True):
+                    seen.setdefault(int(step), set()).update(indices.tolist())
+    assert seen == {step: set(range(8 * step, 8 * step + 8)) for step in range(len(seen))}
+    assert alone.block(0).stream_indices.min() == 0
+
+
+def test_a_killed_decode_actor_changes_nothing(ray_cluster, spec):
+    plan, reader = make_plan(spec), BlockReader(spec)
+    killed = []
+    with BlockStream(spec, plan, num_blocks=30, options=IngestOptions(num_decoders=2, buffered_blocks=1)) as stream:
+        for number, block in enumerate(stream):
+            assert_is_what_the_plan_says(block, reader, plan, number)
+            if number in (2, 9):
+                killed += decoder_pids()
+                for pid in decoder_pids():
+                    os.kill(pid, signal.SIGKILL)
+    assert number == 29
+    assert killed
+
+
+def test_closing_early_frees_the_decoders(ray_cluster, spec):
+    with BlockStream(spec, make_plan(spec), options=IngestOptions(num_decoders=2)) as stream:
+        next(stream)
+        assert decoder_pids()
+    deadline = time.monotonic() + 30
+    while decoder_pids() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert decoder_pids() == []
+
+
+def test_a_frame_that_cannot_be_decoded_stops_the_stream_with_its_name(ray_cluster, tmp_path):
+    from tests.make_dataset import make_dataset
+
+    root = make_dataset(tmp_path / "broken", files="many")
+    metadata = open_metadata("test/broken", root=root)
+    spec = SampleSpec(metadata=metadata, selection=select_episodes(metadata.episodes), offsets={})
+    broken = sorted((root / "videos").rglob("*.mp4"))[1]
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(FrameError, match=broken.name), BlockStream(spec, make_plan(spec), num_blocks=30) as stream:
+        list(stream)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [([0, 1, 1], "twice"), ([0, 2, 3, 4, 5, 6, 7, 8], "missing"), ([0, 1], "ended before")],
+    ids=["repeat", "gap", "short"],
+)
+def test_a_stream_that_repeats_or_skips_is_refused(spec, monkeypatch, numbers, message):
+    """What Ray Data has never been seen to do: the blocks themselves are real, their order is not."""
+    plan = make_plan(spec)
+    decode = ingest.DecodeBlocks(spec, plan, 0)
+    monkeypatch.setattr(ingest, "build_segment", lambda *_: map(decode.decode, numbers))
+    with pytest.raises(StreamError, match=message), BlockStream(spec, plan, num_blocks=9) as stream:
+        list(stream)
+
+
+def test_other_samples_under_the_right_number_are_refused(spec, monkeypatch):
+    decode = ingest.DecodeBlocks(spec, make_plan(spec, start=8), 0)
+    monkeypatch.setattr(ingest, "build_segment", lambda *_: map(decode.decode, range(3)))
+    with pytest.raises(StreamError, match="other samples"), BlockStream(spec, make_plan(spec), num_blocks=3) as stream:
+        list(stream)
