@@ -62,6 +62,11 @@ class FeatureSpec:
         return np.dtype(self.dtype)
 
     @property
+    def item_dtype(self) -> np.dtype:
+        """The dtype of samples: as LeRobot gives them, floats of any width are float32 and integers int64."""
+        return np.dtype({"b": np.bool_, "f": np.float32}.get(self.numpy_dtype.kind, np.int64))
+
+    @property
     def item_shape(self) -> tuple[int, ...]:
         """The shape of one row as an array: a feature of shape [1] is a scalar."""
         return () if self.shape in ((), (1,)) else self.shape

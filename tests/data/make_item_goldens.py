@@ -152,6 +152,26 @@ def images() -> None:
     write_items("images", "metres", root, indices=[5], depth_output_unit="m")
 
 
+def dtypes() -> None:
+    """Every dtype a column may have: items are float32, int64 or bool whatever it is."""
+    names = ("float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "bool")
+    shapes = {"scalar": (1,), "vector": (3,), "matrix": (2, 2)}
+    features = {
+        f"{name}.{kind}": {"dtype": name, "shape": shape, "names": None}
+        for name in names
+        for kind, shape in shapes.items()
+    }
+    dataset = create("dtypes", features)
+    rng = np.random.default_rng(6)
+    for _ in range(2):
+        frame = {name: np.asarray(rng.random(f["shape"]) * 2).astype(f["dtype"]) for name, f in features.items()}
+        dataset.add_frame({**frame, "task": "count"})
+    dataset.save_episode()
+    root = finish(dataset)
+    write_items("dtypes", "plain", root, indices=[0, 1])
+    write_items("dtypes", "windows", root, indices=[1], delta_timestamps={name: [-0.1, 0.0] for name in features})
+
+
 def depth_video() -> None:
     """A lossless depth video in millimetres, one in metres, and an RGB video."""
     features = {
@@ -331,7 +351,7 @@ def compact(value: torch.Tensor) -> np.ndarray:
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    for make in (two_cameras, images, depth_video, language, minimal):
+    for make in (two_cameras, images, dtypes, depth_video, language, minimal):
         make()
     size = sum(path.stat().st_size for path in GOLDENS.rglob("*") if path.is_file())
     print(f"{size / 1e6:.2f} MB in {GOLDENS}")
