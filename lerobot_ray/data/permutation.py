@@ -53,6 +53,8 @@ def permute(places: np.ndarray, size: np.ndarray | int, keys: np.ndarray) -> np.
     rows = np.maximum(np.sqrt(sizes.astype(np.float64)).astype(np.int64) + 1, MIN_SIDE)
     columns = np.maximum((sizes + rows - 1) // rows, MIN_SIDE)
     result = _permute_grid(places, rows, columns, keys)
+    if (sizes == 1).any():  # where there is nothing to permute, walking back to it would take longest
+        result = np.where(sizes == 1, 0, result)
     outside = np.flatnonzero(result >= sizes)
     while len(outside):  # few: beyond a grid of MIN_SIDE squared, the grid exceeds `size` by less than one row
         chosen = [value if value.shape[-1] == 1 else value[..., outside] for value in (rows, columns, keys, sizes)]
