@@ -7,7 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lerobot_ray.core.errors import ConfigError, DatasetError
@@ -72,6 +72,7 @@ def test_short_episodes_give_no_sample_but_stay_countable(caplog):
     assert rows.tolist() == [*range(15, 25), *range(52, 57)]
 
 
+@settings(deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 12), min_size=1, max_size=15),
     drop=st.integers(0, 6),
