@@ -38,20 +38,21 @@ def save_train_config(config: TrainConfig, folder: Path | str) -> None:
 def load_train_config(path: Path | str) -> TrainConfig:
     """The config of a folder that holds both files, of a `train_config.json`, or of one JSON or YAML file."""
     path = Path(path)
-    file = path / TRAIN_CONFIG_NAME if path.is_dir() else path
-    return decode(TrainConfig, read_config_file(file), origin=Origin(file=str(file)))
+    values, origin = read_config_file(path / TRAIN_CONFIG_NAME if path.is_dir() else path)
+    return decode(TrainConfig, values, origin=origin)
 
 
-def read_config_file(file: Path) -> dict[str, Any]:
+def read_config_file(file: Path) -> tuple[dict[str, Any], Origin]:
     """The raw values of a config file, with those of the `lerobot_ray.json` beside a `train_config.json`."""
-    values = migrate(_read_mapping(file))
+    values, origin = migrate(_read_mapping(file)), Origin(file=str(file))
     own_file = file.with_name(OWN_CONFIG_NAME)
     if file.name != TRAIN_CONFIG_NAME or not own_file.is_file():
-        return values
+        return values, origin
     own = _read_mapping(own_file)
     if own.pop(FORMAT_KEY, FORMAT) != FORMAT:
         raise ConfigError(f"{own_file} was written by a newer version of lerobot_ray. Update the package to read it.")
-    return merge(TrainConfig, values, own, origin=Origin(file=str(own_file)))
+    merged, own_places = merge(TrainConfig, values, own)
+    return merged, Origin(file=str(file), elsewhere=dict.fromkeys(own_places, str(own_file)))
 
 
 def split(kind: type, encoded: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -73,22 +74,21 @@ def split(kind: type, encoded: Mapping[str, Any]) -> tuple[dict[str, Any], dict[
 
 
 def merge(
-    kind: type, theirs: Mapping[str, Any], own: Mapping[str, Any], *, origin: Origin, path: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """What `split` took apart, put together. A name in `own` that is no setting is a ConfigError."""
-    merged = dict(theirs)
+    kind: type, theirs: Mapping[str, Any], own: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
+    """(what `split` took apart, put together; the places that are `own`'s). Nothing is checked yet."""
+    merged, places = dict(theirs), []
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for key, value in own.items():
-        here = (*path, key)
-        if key not in fields:
-            hint = origin.suggestion(here, fields)
-            raise ConfigError(f"{origin.subject(here)}: there is no such setting.{hint}")
-        section, beside = None if is_own(fields[key]) else _section(kind, key), theirs.get(key)
+        is_shared = key in fields and not is_own(fields[key])
+        section, beside = _section(kind, key) if is_shared else None, theirs.get(key)
         if section is not None and isinstance(value, Mapping) and isinstance(beside, Mapping):
-            merged[key] = merge(section, beside, value, origin=origin, path=here)
+            merged[key], below = merge(section, beside, value, (*path, key))
+            places += below
         else:
             merged[key] = value
-    return merged
+            places.append((*path, key))
+    return merged, places
 
 
 def migrate(values: dict[str, Any]) -> dict[str, Any]:

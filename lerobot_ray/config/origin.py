@@ -17,6 +17,8 @@ class Origin:
 
     file: str = ""
     """The file that settings came from which no flag gave."""
+    elsewhere: Mapping[Path, str] = field(default_factory=dict)
+    """Settings that came, with all below them, from another file -> that file."""
     flags: Mapping[Path, str] = field(default_factory=dict)
     """Settings given as flags -> their text."""
     known: Collection[str] = ()
@@ -28,7 +30,8 @@ class Origin:
         if flag is not None:
             text = self.flags[flag]
             return f"--{'.'.join(flag)}={text if len(text) <= 80 else text[:77] + '...'}"
-        return f"{self.file}: {'.'.join(path)}" if self.file else ".".join(path)
+        file = self._file(path)
+        return f"{file}: {'.'.join(path)}" if file else ".".join(path)
 
     def spelled(self, path: Sequence[str], like: Sequence[str]) -> str:
         """The setting `path` as one would write it where `like` was given."""
@@ -48,11 +51,16 @@ class Origin:
     def from_file(self, path: Sequence[str]) -> str:
         """`file: ` when nothing at or below `path` was given as a flag, else nothing."""
         is_flag = self._flag(path) is not None or self.flag_below(path) is not None
-        return f"{self.file}: " if self.file and not is_flag else ""
+        file = self._file(path)
+        return f"{file}: " if file and not is_flag else ""
 
     def flag_below(self, path: Sequence[str]) -> Path | None:
         """A flag for something inside `path`, if there is one."""
         return next((flag for flag in self.flags if len(flag) > len(path) and flag[: len(path)] == tuple(path)), None)
+
+    def _file(self, path: Sequence[str]) -> str:
+        above = (tuple(path[:n]) for n in range(len(path) + 1))
+        return next((self.elsewhere[part] for part in above if part in self.elsewhere), self.file)
 
     def _flag(self, path: Sequence[str]) -> Path | None:
         """The flag that gave `path`: its own, or one that gave a whole section."""

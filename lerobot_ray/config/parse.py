@@ -9,7 +9,7 @@ import importlib
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class Settings:
     tree: dict[str, Any] = field(default_factory=dict)
     flags: Flags = field(default_factory=dict)
     file: Path | None = None
+    file_origin: Origin = field(default_factory=Origin)
 
     @property
     def is_of_saved_run(self) -> bool:
@@ -50,7 +51,7 @@ class Settings:
     def origin(self) -> Origin:
         """Names settings in messages. Ask for it when the tree is complete: it suggests names of the kinds in it."""
         known = schema.names(TrainConfig, chosen=chosen_kinds(self.tree))
-        return Origin(file=str(self.file or ""), flags=self.flags, known=known)
+        return replace(self.file_origin, flags=self.flags, known=known)
 
 
 def parse_train_config(argv: Sequence[str] | None = None, *, fetch: Fetch | None = None) -> TrainConfig:
@@ -75,7 +76,7 @@ def gather(argv: Sequence[str], *, fetch: Fetch | None = None) -> Settings:
     settings = Settings(flags=flags)
     if config_path is not None:
         settings.file = find_config_file(str(config_path), fetch=fetch)
-        settings.tree = read_config_file(settings.file)
+        settings.tree, settings.file_origin = read_config_file(settings.file)
     if settings.is_of_saved_run:  # how that run was started says nothing about this one
         settings.tree.pop("resume", None)
         settings.tree.pop("checkpoint_path", None)
