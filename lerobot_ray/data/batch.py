@@ -1,8 +1,8 @@
 """Blocks to training batches: what LeRobot's loader would have collated, on the device that trains.
 
 Camera frames arrive packed, half the bytes of RGB, and get their colours here. Arrays of a block may be read-only views
-of shared memory; frames go to the device straight from there. Tabular columns are copied, a few kilobytes, so that a
-processing step may write into them.
+of shared memory; frames are converted or moved to the device straight from there, and a batch never holds such a view:
+processing may write into all of it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def to_batch(
             if image_transform is not None and not feature.is_depth:
                 assert stream_index is not None, "image transforms are keyed by stream index"
                 frames = _transformed(frames, image_transform, stream_index, name, has_time=name in spec.offsets)
-            batch[name] = _finished(frames, feature, spec, uint8_frames=uint8_frames)
+            frames = _finished(frames, feature, spec, uint8_frames=uint8_frames)
+            # Whoever writes into a batch must not write into shared memory: that would end the process.
+            batch[name] = frames.clone() if frames.data_ptr() == block[name].__array_interface__["data"][0] else frames
         elif feature.is_numeric:
             batch[name] = _to_device(torch.from_numpy(np.array(block[name])), device)
         else:

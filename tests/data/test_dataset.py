@@ -8,6 +8,7 @@ conversion to RGB is the one torchcodec makes, so the bound below is 0 (seen wit
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -113,12 +114,16 @@ def test_image_transforms_see_every_camera_but_depth():
     assert torch.equal(item["observation.images.depth"], plain["observation.images.depth"])
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_works_in_dataloader_workers():
     dataset = open_golden("two_cameras", delta_timestamps={"action": [0.0, 0.1]})
-    _ = dataset[0]  # files are open in this process when the workers are forked
-    loader = torch.utils.data.DataLoader(dataset, batch_size=7, num_workers=2, multiprocessing_context="spawn")
-    rows = torch.cat([batch["index"] for batch in loader])
-    assert rows.tolist() == list(range(29))
+    expected = dataset[9]["observation.images.front"]  # files are open in this process when the workers are forked
+    loader = torch.utils.data.DataLoader(dataset, batch_size=7, num_workers=2, multiprocessing_context="fork")
+    batches = list(loader)
+    assert torch.cat([batch["index"] for batch in batches]).tolist() == list(range(29))
+    assert torch.equal(batches[1]["observation.images.front"][2], expected)
+    assert batches[0]["task"] == ["push the block"] * 7
 
 
 def test_pickles_without_its_open_files():
