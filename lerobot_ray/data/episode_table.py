@@ -132,6 +132,8 @@ def read_episodes(storage: Storage, *, video_keys: Sequence[str], where: str) ->
         task_lists=_task_lists(table),
     )
     _check_ranges(episodes, where)
+    del table
+    pa.default_memory_pool().release_unused()  # reading took ten times what is kept
     return episodes
 
 

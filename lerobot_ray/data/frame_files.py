@@ -150,7 +150,7 @@ def bring_to_spec(column: pa.Array, spec: FeatureSpec, where: str) -> pa.Array:
         return _without_nulls(column.cast(pa.large_string()), spec, where)
     if spec.is_image:
         encoded = pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
-        return _without_nulls(encoded.cast(pa.large_binary()), spec, where)
+        return encoded.cast(pa.large_binary())  # a missing image is a missing frame: reported, or skipped, as one
     return _numbers(column, spec, where)
 
 
