@@ -106,7 +106,7 @@ def _renamed(
 
 
 def _check_cameras(config: Any, inputs: Mapping[str, PolicyFeature], is_renamed: bool, dataset: str) -> None:
-    """The camera names of policy and dataset must be nested, one way or the other; a policy of ours needs all its own."""
+    """The camera names of policy and dataset must be nested, either way; a native policy needs all its own."""
     ours = [key for key, feature in config.input_features.items() if _type(feature) == FeatureType.VISUAL.value]
     theirs = [key for key, feature in inputs.items() if feature.type is FeatureType.VISUAL]
     missing = [key for key in ours if key not in theirs]
