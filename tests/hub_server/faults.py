@@ -20,6 +20,8 @@ class Fault:
     status: int = 0
     """Answer this instead of serving."""
     message: str = "fault injected by the test"
+    code: str = ""
+    """X-Error-Code, with `status`."""
     retry_after_s: float | None = None
     cut_after: int | None = None
     """Promise the whole body, send this many bytes of it, then close the connection."""

@@ -132,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, path: str, query: dict[str, list[str]], body: Iterator[bytes], fault: Fault | None) -> Reply:
         try:
             if fault and fault.status:
-                raise Refusal(fault.status, fault.message)
+                raise Refusal(fault.status, fault.message, fault.code)
             call = Call(self.hub, self.command, path, query, self._identify(), body)
             # Serving bytes takes no lock; deciding what to serve, and every change, happens one at a time.
             if path.startswith("/lfs/"):
