@@ -47,7 +47,7 @@ class DepthCoding:
         else:
             part = (distance - low) / (high - low)
         # A pixel without a reading (NaN, or 0 with most cameras) is stored as the nearest distance.
-        return np.clip(np.rint(np.nan_to_num(part, nan=0.0) * MAX_CODE), 0, MAX_CODE).astype(np.uint16)
+        return np.rint(np.nan_to_num(np.clip(part, 0.0, 1.0), nan=0.0) * MAX_CODE).astype(np.uint16)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Codes to float32 distances in `unit`, within [min, max]."""
