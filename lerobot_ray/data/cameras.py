@@ -6,6 +6,7 @@ row's frame is in which file comes from the episode table; opening files and dec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from lerobot_ray.data.features import FeatureSpec
 from lerobot_ray.data.frames import FrameTable
 from lerobot_ray.data.images import decode_image
 from lerobot_ray.data.metadata import DatasetMetadata
-from lerobot_ray.data.video import VideoReader
+from lerobot_ray.data.video import VideoInfo, VideoReader
 from lerobot_ray.data.video_decoder import MATRICES
 
 Transport = Literal["auto", "yuv420", "rgb"]
@@ -41,14 +42,6 @@ class CameraFrames:
     """(n, H*3//2, W) uint8 if packed; else (n, C, H, W), uint8 for colours and float32 for depth."""
     colours: np.ndarray | None = None
     """(n,) uint8, numbers in COLOURS, of packed frames; None for all others."""
-
-    def take(self, places: np.ndarray) -> CameraFrames:
-        """Frames in another order, repeats allowed; no copy when the order is the same."""
-        if len(places) == len(self.frames) and np.array_equal(places, np.arange(len(places))):
-            return self
-        return CameraFrames(
-            np.take(self.frames, places, axis=0), None if self.colours is None else np.take(self.colours, places)
-        )
 
 
 class _CannotPackError(Exception):
@@ -80,12 +73,23 @@ class CameraReader:
         self._depth = VideoReader(max_open=max_open, pixel_format="gray12le")
         self._mixed: set[str] = set()
         """Cameras with a file that cannot be packed: all their frames travel as RGB, so that they stay alike."""
+        self._scratch = np.empty(0, dtype=np.uint8)
 
     def read(self, camera: str, rows: np.ndarray) -> CameraFrames:
         """The frames of `camera` at global `rows`, any order, repeats allowed and decoded once."""
-        spec = self.metadata.features[camera]
-        unique, places = np.unique(np.asarray(rows, dtype=np.int64), return_inverse=True)
-        return self._decode(spec, unique).take(places)
+        spec, rows = self.metadata.features[camera], np.asarray(rows, dtype=np.int64)
+        if spec.is_image:
+            return CameraFrames(self._read_images(spec, rows))
+        if spec.is_depth:
+            codes = self._read_videos(self._depth, camera, rows).frames
+            return CameraFrames(np.take(self._distances(spec), codes)[:, None])
+        if self.transport != "rgb" and camera not in self._mixed:
+            try:
+                return self._read_videos(self._packed, camera, rows)
+            except _CannotPackError:
+                self._mixed.add(camera)
+        frames = self._read_videos(self._rgb, camera, rows).frames
+        return CameraFrames(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
 
     def prefetch(self, camera: str, rows: np.ndarray) -> None:
         """The files of these rows are wanted soon. Returns at once."""
@@ -97,40 +101,26 @@ class CameraReader:
         for reader in (self._packed, self._rgb, self._depth):
             reader.close()
 
-    def _decode(self, spec: FeatureSpec, rows: np.ndarray) -> CameraFrames:
-        """Frames of `rows`, which are ascending and distinct."""
-        if spec.is_image:
-            return self._decode_images(spec, rows)
-        if spec.is_depth:
-            codes = self._decode_videos(self._depth, spec.name, rows).frames
-            return CameraFrames(np.take(self._distances(spec), codes)[:, None])
-        if self.transport != "rgb" and spec.name not in self._mixed:
-            try:
-                return self._decode_videos(self._packed, spec.name, rows)
-            except _CannotPackError:
-                self._mixed.add(spec.name)
-        frames = self._decode_videos(self._rgb, spec.name, rows).frames
-        return CameraFrames(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
-
-    def _decode_videos(self, reader: VideoReader, camera: str, rows: np.ndarray) -> CameraFrames:
+    def _read_videos(self, reader: VideoReader, camera: str, rows: np.ndarray) -> CameraFrames:
         """Frames in the reader's pixel format."""
-        packed = reader is self._packed
         times_s = self._times_s(camera, rows)
-        colours = np.empty(len(rows), dtype=np.uint8) if packed else None
+        files = list(self._by_file(camera, rows))
+        colours = np.empty(len(rows), dtype=np.uint8) if reader is self._packed else None
         frames: np.ndarray | None = None
-        for path, places in self._by_file(camera, rows):
+        for path, places in files:
             local = self.metadata.storage.local(path)
             try:
+                info = reader.info(local)
                 if colours is not None:
-                    info = reader.info(local)
                     if info.transport != "yuv420p":
                         raise _CannotPackError
                     colours[places] = COLOURS.index((str(info.matrix), info.full_range))
-                part = reader.read(local, times_s[places], tolerance_s=self.tolerance_s)
+                if len(files) == 1:
+                    return CameraFrames(reader.read(local, times_s, tolerance_s=self.tolerance_s), colours)
+                part = self._buffer(len(places), reader, info)
+                reader.read(local, times_s[places], tolerance_s=self.tolerance_s, out=part)
             except FrameError as error:
                 raise self._explained(error, reader, camera, rows[places], times_s[places], local) from error
-            if len(part) == len(rows):
-                return CameraFrames(part, colours)
             if frames is None:
                 frames = np.empty((len(rows), *part.shape[1:]), dtype=part.dtype)
             if frames.shape[1:] != part.shape[1:]:
@@ -141,6 +131,20 @@ class CameraReader:
             frames[places] = part
         assert frames is not None, "no rows were asked for"
         return CameraFrames(frames, colours)
+
+    def _buffer(self, num_frames: int, reader: VideoReader, info: VideoInfo) -> np.ndarray:
+        """Room to decode one file's frames into before they go to their places; kept, since new memory is slow."""
+        shapes = {
+            "yuv420p": (info.height * 3 // 2, info.width),
+            "rgb24": (info.height, info.width, 3),
+            "gray12le": (info.height, info.width),
+        }
+        shape = (num_frames, *shapes[reader.pixel_format])
+        dtype = np.dtype(np.uint16 if reader.pixel_format == "gray12le" else np.uint8)
+        num_bytes = math.prod(shape) * dtype.itemsize
+        if self._scratch.nbytes < num_bytes:
+            self._scratch = np.empty(num_bytes, dtype=np.uint8)
+        return self._scratch[:num_bytes].view(dtype).reshape(shape)
 
     def _times_s(self, camera: str, rows: np.ndarray) -> np.ndarray:
         """When each row's frame is shown in its video file: the float32 timestamp, as LeRobot reads it."""
@@ -172,24 +176,30 @@ class CameraReader:
         scale = np.float32(MILLIMETRES)
         return distances.astype(np.float32) * scale if unit == "m" else distances.astype(np.float32) / scale
 
-    def _decode_images(self, spec: FeatureSpec, rows: np.ndarray) -> CameraFrames:
+    def _read_images(self, spec: FeatureSpec, rows: np.ndarray) -> np.ndarray:
         channels, height, width = spec.channels_first_shape
-        dtype = np.float32 if spec.is_depth else np.uint8
-        frames = np.empty((len(rows), channels, height, width), dtype=dtype)
-        for place, encoded in enumerate(self.frames.objects(spec.name, rows)):
-            try:
-                pixels = decode_image(encoded, depth=spec.is_depth)
-                if pixels.shape != (height, width, channels):
-                    raise FrameError(f"the image is {pixels.shape}, info.json says {(height, width, channels)}.")
-            except FrameError as error:
-                episode = int(self.metadata.episodes.episode_of_rows(rows[place : place + 1])[0])
-                reason = f"{self.metadata.repo_id}: row {int(rows[place])}: {error.reason}"
-                raise FrameError(reason, file=error.file, camera=spec.name, episode=episode) from error
-            if spec.is_depth:
-                recorded = "m" if pixels.dtype.kind == "f" else "mm"
-                pixels = self._in_output_unit(pixels, str(spec.info.get("depth_unit", recorded)))
-            frames[place] = pixels.transpose(2, 0, 1)
-        return CameraFrames(frames)
+        frames = np.empty((len(rows), channels, height, width), dtype=np.float32 if spec.is_depth else np.uint8)
+        encoded = self.frames.objects(spec.name, rows)
+        first = {row: place for place, row in reversed(list(enumerate(rows.tolist())))}
+        for place, row in enumerate(rows.tolist()):
+            frames[place] = frames[first[row]] if first[row] < place else self._image(spec, row, encoded[place])
+        return frames
+
+    def _image(self, spec: FeatureSpec, row: int, encoded: bytes) -> np.ndarray:
+        """One encoded image as (C, H, W)."""
+        channels, height, width = spec.channels_first_shape
+        try:
+            pixels = decode_image(encoded, depth=spec.is_depth)
+            if pixels.shape != (height, width, channels):
+                raise FrameError(f"the image is {pixels.shape}, info.json says {(height, width, channels)}.")
+        except FrameError as error:
+            episode = int(self.metadata.episodes.episode_of_rows(np.array([row]))[0])
+            reason = f"{self.metadata.repo_id}: row {row}: {error.reason}"
+            raise FrameError(reason, file=error.file, camera=spec.name, episode=episode) from error
+        if spec.is_depth:
+            recorded = "m" if pixels.dtype.kind == "f" else "mm"
+            pixels = self._in_output_unit(pixels, str(spec.info.get("depth_unit", recorded)))
+        return pixels.transpose(2, 0, 1)
 
     def _explained(
         self,

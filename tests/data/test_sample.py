@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lerobot_ray.core.errors import DatasetError, FrameError
-from lerobot_ray.data import Dataset
+from lerobot_ray.data import Dataset, cameras
 from lerobot_ray.data.cameras import COLOURS
 from lerobot_ray.data.colour import yuv420_to_rgb
 from lerobot_ray.data.episodes import select_episodes
+from lerobot_ray.data.images import decode_image
 from lerobot_ray.data.metadata import open_metadata
 from lerobot_ray.data.sample import COLOURS_SUFFIX, BlockReader, SampleSpec
 from lerobot_ray.data.video import VideoReader
@@ -153,16 +154,25 @@ def test_frames_wanted_twice_are_decoded_once(monkeypatch):
     read = VideoReader.read
 
     def count(self, path, times_s, **options):
-        wanted.append((path.parts[-3], path.name, list(times_s)))
-        return read(self, path, times_s, **options)
+        fed = self.packets_fed
+        frames = read(self, path, times_s, **options)
+        wanted.append((path.parts[-3], path.name, self.packets_fed - fed))
+        return frames
 
     monkeypatch.setattr(VideoReader, "read", count)
     spec = make_spec(offsets={FRONT: [-1, 0]}, features=(FRONT,))
     BlockReader(spec).read(np.array([3, 28, 2, 3, 3, 27, 0]))
-    assert [(camera, name) for camera, name, _ in wanted] == [(FRONT, "file-000.mp4"), (FRONT, "file-001.mp4")]
-    times_s = [times for *_, times in wanted]
-    np.testing.assert_allclose(times_s[0], [0, 0.1, 0.2, 0.3], atol=1e-6)
-    np.testing.assert_allclose(times_s[1], [0.5, 0.6, 0.7], atol=1e-6)
+    # Each file once: frames 0 to 3 of the first, and 5 to 7 of the second with the key frame before them.
+    assert wanted == [(FRONT, "file-000.mp4", 4), (FRONT, "file-001.mp4", 4)]
+
+
+def test_images_wanted_twice_are_decoded_once(monkeypatch):
+    decoded = []
+    monkeypatch.setattr(cameras, "decode_image", lambda *a, **kind: decoded.append(0) or decode_image(*a, **kind))
+    spec = make_spec("images", features=("observation.image",), offsets={"observation.image": [-1, 0]})
+    block = BlockReader(spec).read(np.array([3, 2, 3, 0]))
+    assert len(decoded) == 4
+    assert_same_as_items(spec, block, reference("images", spec.offsets), np.array([3, 2, 3, 0]))
 
 
 def test_a_video_that_cannot_be_packed_travels_as_rgb(tmp_path):
