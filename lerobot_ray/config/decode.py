@@ -245,7 +245,7 @@ def _build(kind: Any, arguments: dict, later: dict, path: tuple[str, ...], origi
         where = ".".join(path) or kind.__name__
         raise ConfigError(f"{origin.from_file(path)}{where}: {error}") from error
     for name, value in later.items():
-        setattr(built, name, value)
+        object.__setattr__(built, name, value)  # may be frozen
     return built
 
 

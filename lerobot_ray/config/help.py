@@ -12,6 +12,11 @@ from typing import Any
 from lerobot_ray.config.schema import Section, Setting, sections
 
 _MARKS = {"lerobot": " ", "newer lerobot": "+", "lerobot_ray": "*"}
+_CLOSING = (
+    "Flags are lerobot-train's and mean the same. * only here  + in LeRobot after 0.6.1 too",
+    "Lists and mappings are JSON or YAML text; null empties a setting. --config_path=FILE reads settings from a JSON or "
+    "YAML file, a checkpoint or a run folder, and flags override it.",
+)
 
 
 def help_text(kind: type, *, usage: str, about: str, chosen: Mapping[str, type] | None = None) -> str:
@@ -21,11 +26,7 @@ def help_text(kind: type, *, usage: str, about: str, chosen: Mapping[str, type] 
     for section in sections(kind, chosen=chosen):
         if section.settings or section.doc:
             parts.append(_section_text(section, width))
-    parts.append(
-        "Flags are lerobot-train's, with its meaning. * only here  + LeRobot after 0.6.1 has it too\n"
-        "Lists and mappings are JSON or YAML text. null empties a setting. --config_path=FILE reads settings from a\n"
-        "JSON or YAML file, a checkpoint or a run folder; flags override it."
-    )
+    parts.append("\n".join(textwrap.fill(line, width) for line in _CLOSING))
     return "\n\n".join(parts)
 
 

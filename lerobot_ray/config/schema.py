@@ -48,7 +48,12 @@ class Section:
 
 
 def sections(
-    kind: Any, *, chosen: Mapping[str, type] | None = None, path: tuple[str, ...] = (), doc: str = ""
+    kind: Any,
+    *,
+    chosen: Mapping[str, type] | None = None,
+    path: tuple[str, ...] = (),
+    doc: str = "",
+    owner: str = "lerobot",
 ) -> Iterator[Section]:
     """The settings of `kind`, section by section, the root's own first.
 
@@ -62,7 +67,7 @@ def sections(
         if "hidden" in field.metadata or "refused" in field.metadata:
             continue
         if part is None:
-            setting = _setting(field, hints[field.name], docs.get(field.name, ""), path)
+            setting = _setting(field, hints[field.name], docs.get(field.name, ""), path, owner)
             own.append(dataclasses.replace(setting, default=PRESET) if _is_left_to_kinds(kind, field) else setting)
         else:
             below.append((part, field))
@@ -72,7 +77,8 @@ def sections(
         title += f" (type={kind.get_choice_name(kind)})" if not is_choice(kind) else ""
     yield Section(title, doc or first_paragraph(kind), own)
     for part, field in below:
-        yield from sections(part, chosen=chosen, path=(*path, field.name), doc=docs.get(field.name, ""))
+        inner_doc, inner_owner = docs.get(field.name, ""), _owner(field, owner)
+        yield from sections(part, chosen=chosen, path=(*path, field.name), doc=inner_doc, owner=inner_owner)
 
 
 def names(kind: type, *, chosen: Mapping[str, type] | None = None) -> set[str]:
@@ -116,13 +122,17 @@ def _is_left_to_kinds(kind: Any, field: dataclasses.Field) -> bool:
     return is_choice(kind) and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _setting(field: dataclasses.Field, hint: Any, doc: str, path: tuple[str, ...]) -> Setting:
+def _owner(field: dataclasses.Field, section_owner: str) -> str:
+    return origin(field) if section_owner == "lerobot" else section_owner
+
+
+def _setting(field: dataclasses.Field, hint: Any, doc: str, path: tuple[str, ...], owner: str) -> Setting:
     default = field.default
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
     name = ".".join((*path, field.name))
     value = default if default is dataclasses.MISSING else encode(default)
-    return Setting(name, expected(hint), value, doc, origin(field), field.metadata.get("notice", ""))
+    return Setting(name, expected(hint), value, doc, _owner(field, owner), field.metadata.get("notice", ""))
 
 
 def _type_setting(kind: Any, path: tuple[str, ...]) -> Setting:
