@@ -7,6 +7,7 @@ conversion to RGB is the one torchcodec makes, so the bound below is 0 (seen wit
 
 from __future__ import annotations
 
+import doctest
 import json
 import os
 import pickle
@@ -19,6 +20,7 @@ import torch
 
 from lerobot_ray.core.errors import DatasetError, FrameError
 from lerobot_ray.data import Dataset
+from tests.make_dataset import make_dataset
 
 GOLDENS = Path(__file__).parent / "goldens"
 CASES = sorted(str(path.relative_to(GOLDENS).with_suffix("")) for path in GOLDENS.glob("*/*.npz"))
@@ -186,3 +188,12 @@ def test_tolerance_decides_which_frames_count(tmp_path):
         Dataset("x/y", root=root)[3]
     expected = open_golden("minimal")[3]["observation.images.front"]
     assert torch.equal(Dataset("x/y", root=root, tolerance_s=0.05)[3]["observation.images.front"], expected)
+
+
+def test_the_page_about_data_is_true(tmp_path, monkeypatch):
+    make_dataset(tmp_path / "toy", files="many")
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parents[2] / "docs/data.md"
+    failed, tried = doctest.testfile(str(page), module_relative=False)
+    assert tried > 10
+    assert not failed
