@@ -64,6 +64,11 @@ def _state(size: int) -> PolicyFeature:
     return PolicyFeature(FeatureType.STATE, (size,))
 
 
+def _add_features(env: EnvConfig, features: Mapping[str, PolicyFeature]) -> None:
+    """Adds what follows from other fields, as LeRobot does when it builds the same config."""
+    object.__setattr__(env, "features", {**env.features, **features})
+
+
 @EnvConfig.register_subclass("reach")
 @dataclass(frozen=True)
 class ReachEnvConfig(EnvConfig):
@@ -85,6 +90,10 @@ class ReachEnvConfig(EnvConfig):
     """Rows of the camera."""
     observation_width: int = 96
     """Columns of the camera."""
+
+    def __post_init__(self) -> None:
+        shape = (self.observation_height, self.observation_width, 3)
+        _add_features(self, {"pixels": PolicyFeature(FeatureType.VISUAL, shape)})
 
 
 @EnvConfig.register_subclass("gym")
@@ -127,6 +136,13 @@ class PushtEnvConfig(EnvConfig):
     observation_width: int = 384
     """Columns of the camera."""
 
+    def __post_init__(self) -> None:
+        shape = (self.observation_height, self.observation_width, 3)
+        if self.obs_type == "pixels_agent_pos":
+            _add_features(self, {"pixels": PolicyFeature(FeatureType.VISUAL, shape)})
+        elif self.obs_type == "environment_state_agent_pos":
+            _add_features(self, {"environment_state": PolicyFeature(FeatureType.ENV, (16,))})
+
 
 @EnvConfig.register_subclass("aloha")
 @dataclass(frozen=True)
@@ -154,3 +170,10 @@ class AlohaEnvConfig(EnvConfig):
     """Columns of the camera."""
     render_mode: str = "rgb_array"
     """gymnasium's render mode."""
+
+    def __post_init__(self) -> None:
+        shape = (self.observation_height, self.observation_width, 3)
+        if self.obs_type == "pixels":
+            _add_features(self, {"top": PolicyFeature(FeatureType.VISUAL, shape)})
+        elif self.obs_type == "pixels_agent_pos":
+            _add_features(self, {"agent_pos": _state(14), "pixels/top": PolicyFeature(FeatureType.VISUAL, shape)})

@@ -14,8 +14,8 @@ from lerobot_ray.config.schema import Section, Setting, sections
 _MARKS = {"lerobot": " ", "newer lerobot": "+", "lerobot_ray": "*"}
 _CLOSING = (
     "Flags are lerobot-train's and mean the same. * only here  + in LeRobot after 0.6.1 too",
-    "Lists and mappings are JSON or YAML text; null empties a setting. --config_path=FILE reads settings from a JSON or "
-    "YAML file, a checkpoint or a run folder, and flags override it.",
+    "Lists and mappings are JSON or YAML text; null empties a setting. --config_path=FILE reads settings from a "
+    "JSON or YAML file, a checkpoint or a run folder, and flags override it.",
 )
 
 
