@@ -1,0 +1,334 @@
+"""The metadata of a dataset being written: info.json, tasks, the episode table, stats.json.
+
+Everything is written into the recording's `ready` folder and becomes the dataset in one commit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from lerobot_ray.core.errors import DatasetError, VersionError
+from lerobot_ray.core.layout import (
+    DATA_TEMPLATE,
+    EPISODES_DIR,
+    EPISODES_TEMPLATE,
+    FORMAT_VERSION,
+    INFO_PATH,
+    STATS_PATH,
+    TASKS_PATH,
+    VIDEO_TEMPLATE,
+    next_file,
+)
+from lerobot_ray.core.types import EPISODE_INDEX
+from lerobot_ray.data.depth import DepthCoding
+from lerobot_ray.data.features import FeatureSpec, parse_feature
+from lerobot_ray.data.recording import DATA_KIND, Place, Recording, publish, read_json, write_json
+from lerobot_ray.data.recount import tabular_stats
+from lerobot_ray.data.stats import STATISTICS, ValueCounts, as_json, has_stats
+from lerobot_ray.data.storage import LocalStorage, Storage
+
+EPISODES_PER_ROW_GROUP = 500
+
+
+def new_header(**settings: Any) -> dict[str, Any]:
+    """What recording.json says about a new dataset."""
+    kinds = [DATA_KIND, *(key for key, entry in settings["features"].items() if entry["dtype"] == "video")]
+    return {
+        **settings,
+        "base": {"episodes": 0, "frames": 0, "tasks": []},
+        "first_place": {kind: [0, 0] for kind in kinds},
+        "first_episodes_place": [0, 0],
+        "info": {},
+    }
+
+
+def header_to_append(root: Path, codec: str) -> dict[str, Any]:
+    """What recording.json says when episodes are added to the dataset in `root`."""
+    info = read_json(root / INFO_PATH)
+    version = str(info.get("codebase_version", ""))
+    if not version.startswith("v3."):
+        raise VersionError(
+            f"{root} is of format {version or 'unknown'}; episodes can be added to {FORMAT_VERSION} only. Convert it "
+            "first: python -m lerobot.scripts.convert_dataset_v21_to_v30"
+        )
+    tables = sorted((root / EPISODES_DIR).glob("*/*.parquet"))
+    videos = [key for key, entry in info["features"].items() if entry["dtype"] == "video"]
+    columns = [f"videos/{key}/{part}_index" for key in videos for part in ("chunk", "file")]
+    known = pa.concat_tables(
+        [pq.read_table(path, columns=[EPISODE_INDEX, *columns], partitioning=None) for path in tables]
+    )
+    if len(known) != info["total_episodes"]:
+        raise DatasetError(
+            f"{root}: info.json counts {info['total_episodes']} episodes, the episode table has {len(known)}. "
+            "Repair it before adding to it; `python -m lerobot_ray.dataset validate` says what is wrong."
+        )
+    size = int(info.get("chunks_size", 1000))
+    last: dict[str, Place] = {DATA_KIND: _last_place(sorted((root / "data").glob("*/*.parquet")))}
+    for key in videos:
+        places = zip(*(known[f"videos/{key}/{part}_index"].to_pylist() for part in ("chunk", "file")), strict=True)
+        last[key] = max(places, default=(0, -1))
+    return {
+        "repo_id": root.name,
+        "fps": int(info["fps"]),
+        "features": info["features"],
+        "robot_type": info.get("robot_type"),
+        "codec": codec,
+        "data_files_size_in_mb": info.get("data_files_size_in_mb", 100),
+        "video_files_size_in_mb": info.get("video_files_size_in_mb", 200),
+        "chunks_size": size,
+        "base": {
+            "episodes": int(info["total_episodes"]),
+            "frames": int(info["total_frames"]),
+            "tasks": read_tasks(root / TASKS_PATH),
+        },
+        "first_place": {kind: list(next_file(*place, chunks_size=size)) for kind, place in last.items()},
+        "first_episodes_place": list(next_file(*_last_place(tables), chunks_size=size)),
+        "info": info,
+    }
+
+
+def _last_place(files: Sequence[Path]) -> Place:
+    if not files:
+        return 0, -1
+    return int(files[-1].parent.name.removeprefix("chunk-")), int(files[-1].stem.removeprefix("file-"))
+
+
+def finalize(recording: Recording, *, progress: bool | None = None) -> None:
+    """Joins what is left, writes the metadata, commits."""
+    steps = ("joining files", "counting statistics", "writing metadata", "publishing")
+    disable = None if progress is None else not progress  # tqdm: None means only in a terminal
+    with tqdm(steps, desc="finalize", unit="step", disable=disable) as bar:
+        for step in bar:
+            bar.set_postfix_str(step)
+            if step == "joining files":
+                recording.stage(last=True)
+            elif step == "counting statistics":
+                stats = _dataset_stats(recording)
+            elif step == "writing metadata":
+                _write_metadata(recording, stats)
+            else:
+                recording.commit()
+
+
+def _write_metadata(recording: Recording, stats: Mapping[str, Any]) -> None:
+    ready, header = recording.folder / "ready", recording.header
+    tasks = list(header["base"]["tasks"])
+    tasks += [t for t in dict.fromkeys(t for d in recording.episodes for t in d["tasks"]) if t not in set(tasks)]
+    write_tasks(ready / TASKS_PATH, tasks)
+    _write_episodes(recording)
+    write_json(ready / STATS_PATH, as_json(dict(stats)))
+    write_json(ready / INFO_PATH, _info(recording, num_tasks=len(tasks)))
+
+
+def _info(recording: Recording, *, num_tasks: int) -> dict[str, Any]:
+    header = recording.header
+    episodes = header["base"]["episodes"] + len(recording.episodes)
+    counts = {
+        "total_episodes": episodes,
+        "total_frames": header["base"]["frames"] + sum(document["length"] for document in recording.episodes),
+        "total_tasks": num_tasks,
+    }
+    fresh = {
+        "codebase_version": FORMAT_VERSION,
+        "fps": header["fps"],
+        "features": _features_with_info(recording),
+        **counts,
+        "chunks_size": header["chunks_size"],
+        "data_files_size_in_mb": header["data_files_size_in_mb"],
+        "video_files_size_in_mb": header["video_files_size_in_mb"],
+        "data_path": DATA_TEMPLATE,
+        "video_path": VIDEO_TEMPLATE if recording.video_keys else None,
+        "robot_type": header["robot_type"],
+        "splits": {"train": f"0:{episodes}"},
+    }
+    kept = header["info"]
+    return {**fresh, **kept, "features": fresh["features"], **counts, "splits": fresh["splits"]}
+
+
+def _features_with_info(recording: Recording) -> dict[str, Any]:
+    """The feature entries, with what the first episode's files say about its cameras."""
+    entries: dict[str, Any] = {}
+    first = recording.episodes[0] if recording.episodes else {"video_info": {}, "depth_units": {}}
+    for name, entry in recording.header["features"].items():
+        spec = parse_feature(name, entry, where="info.json")
+        info = dict(entry.get("info") or {})
+        if spec.is_depth and name in first["depth_units"]:
+            info.setdefault("depth_unit", first["depth_units"][name])
+        if name in first["video_info"] and "video.codec" not in info:
+            info |= first["video_info"][name]
+            info |= coding_of(spec, "m").describe() if spec.is_depth else {"is_depth_map": False}
+        entries[name] = {**entry, "info": info} if info else entry
+    return entries
+
+
+def _write_episodes(recording: Recording) -> None:
+    header, episodes = recording.header, recording.episodes
+    if not episodes:
+        return
+    rows = _episode_rows(recording)
+    place: Place = tuple(header["first_episodes_place"])
+    like = _existing_schema(recording.root)
+    limit = header["data_files_size_in_mb"] * 1024**2
+    while rows:
+        path = recording.folder / "ready" / EPISODES_TEMPLATE.format(chunk_index=place[0], file_index=place[1])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.part")
+        with open(unfinished, "wb") as file:
+            writer: pq.ParquetWriter | None = None
+            while rows and (writer is None or file.tell() < limit):
+                batch, rows = rows[:EPISODES_PER_ROW_GROUP], rows[EPISODES_PER_ROW_GROUP:]
+                table = _episode_table(batch, place, like)
+                writer = writer or pq.ParquetWriter(file, table.schema, compression="snappy", use_dictionary=True)
+                writer.write_table(table)
+            assert writer is not None
+            writer.close()
+        publish(unfinished, path)
+        place = next_file(*place, chunks_size=header["chunks_size"])
+
+
+def _episode_rows(recording: Recording) -> list[dict[str, Any]]:
+    header = recording.header
+    places = {kind: recording.places(kind) for kind in recording.kinds}
+    rows, first, frames_in_file = [], header["base"]["frames"], dict.fromkeys(recording.video_keys, 0)
+    for number, document in enumerate(recording.episodes):
+        length = document["length"]
+        row: dict[str, Any] = {
+            EPISODE_INDEX: document[EPISODE_INDEX],
+            "tasks": document["tasks"],
+            "length": length,
+            "data/chunk_index": places[DATA_KIND][number][0],
+            "data/file_index": places[DATA_KIND][number][1],
+            "dataset_from_index": first,
+            "dataset_to_index": first + length,
+        }
+        for key in recording.video_keys:
+            chunk, file = places[key][number]
+            if number and places[key][number - 1] != (chunk, file):
+                frames_in_file[key] = 0
+            start = frames_in_file[key]
+            frames_in_file[key] = start + length
+            row |= {
+                f"videos/{key}/chunk_index": chunk,
+                f"videos/{key}/file_index": file,
+                f"videos/{key}/from_timestamp": start / header["fps"],
+                f"videos/{key}/to_timestamp": (start + length) / header["fps"],
+            }
+        for name, entry in document["stats"].items():
+            row |= {f"stats/{name}/{statistic}": value for statistic, value in entry.items()}
+        rows.append(row)
+        first += length
+    return rows
+
+
+def _episode_table(rows: Sequence[Mapping[str, Any]], place: Place, like: pa.Schema | None) -> pa.Table:
+    rows = [{**row, "meta/episodes/chunk_index": place[0], "meta/episodes/file_index": place[1]} for row in rows]
+    schema = like if like is not None else pa.schema([(name, _episode_type(name, rows[0][name])) for name in rows[0]])
+    return pa.table(
+        {field.name: pa.array([row.get(field.name) for row in rows], field.type) for field in schema}, schema
+    )
+
+
+def _episode_type(name: str, value: Any) -> pa.DataType:
+    if name == "tasks":
+        return pa.list_(pa.string())
+    if name.endswith("_timestamp"):
+        return pa.float64()
+    if not name.startswith("stats/"):
+        return pa.int64()
+    if name.endswith("/count"):
+        return pa.list_(pa.int64())
+    kind = pa.float64()
+    while isinstance(value, list):
+        kind, value = pa.list_(kind), value[0]
+    return kind
+
+
+def _existing_schema(root: Path) -> pa.Schema | None:
+    """The columns of a dataset that is being added to: all its episode files must have the same."""
+    files = sorted((root / EPISODES_DIR).glob("*/*.parquet"))
+    return pq.read_schema(files[0]) if files else None
+
+
+def write_tasks(path: Path, tasks: Sequence[str]) -> None:
+    """tasks.parquet: the task string is the pandas index, its row number the task's number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def about(name: str, kind: str, dtype: str) -> dict[str, Any]:
+        return {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": dtype, "metadata": None}
+
+    encoding = {
+        "name": None,
+        "field_name": None,
+        "pandas_type": "unicode",
+        "numpy_type": "object",
+        "metadata": {"encoding": "UTF-8"},
+    }
+    pandas = {
+        "index_columns": ["task"],
+        "column_indexes": [encoding],
+        "columns": [about("task_index", "int64", "int64"), about("task", "unicode", "object")],
+        "attributes": {},
+        "creator": {"library": "pyarrow", "version": pa.__version__},
+        "pandas_version": "2.0.0",
+    }
+    schema = pa.schema([("task_index", pa.int64()), ("task", pa.string())], metadata={"pandas": json.dumps(pandas)})
+    unfinished = path.with_name(f".{path.name}.part")
+    pq.write_table(pa.table([list(range(len(tasks))), list(tasks)], schema=schema), unfinished, compression="snappy")
+    publish(unfinished, path)
+
+
+def read_tasks(path: Path) -> list[str]:
+    """The task strings of a dataset, by number."""
+    return pq.read_table(path, columns=["task"], partitioning=None)["task"].to_pylist()
+
+
+# Statistics
+
+
+def unit_of(spec: FeatureSpec) -> float:
+    """What camera values are divided by in statistics: colours by 255, depths are kept in the unit they came in."""
+    return 1.0 if spec.is_depth else 255.0
+
+
+def coding_of(spec: FeatureSpec, unit: str) -> DepthCoding:
+    """How the writer codes a depth video."""
+    return DepthCoding(unit=unit)
+
+
+def pack_counts(counts: Mapping[str, ValueCounts]) -> dict[str, np.ndarray]:
+    """Pixel counts of an episode as named arrays."""
+    arrays: dict[str, np.ndarray] = {}
+    for name, entry in counts.items():
+        arrays |= {
+            f"{name}:values": entry.values,
+            f"{name}:counts": entry.counts,
+            f"{name}:frames": np.array(entry.frames),
+        }
+    return arrays
+
+
+def _dataset_stats(recording: Recording) -> dict[str, Any]:
+    specs = {n: parse_feature(n, entry, where="info.json") for n, entry in recording.header["features"].items()}
+    here: Storage = LocalStorage(recording.root)
+    ready: Storage = LocalStorage(recording.folder / "ready")
+    files = [(storage, path) for storage in (here, ready) for path in storage.glob("data/*/*.parquet")]
+    stats: dict[str, Any] = tabular_stats(files, [spec for spec in specs.values() if spec.is_numeric])
+    merged: dict[str, ValueCounts] = {}
+    for arrays in recording.camera_counts():
+        for name in (name for name, spec in specs.items() if spec.is_camera):
+            part = ValueCounts(int(arrays[f"{name}:frames"]), arrays[f"{name}:values"], arrays[f"{name}:counts"])
+            merged[name] = merged[name].merged(part) if name in merged else part
+    stats |= {name: counts.stats(unit=unit_of(specs[name])) for name, counts in merged.items()}
+    return {
+        name: {s: stats[name][s] for s in STATISTICS}
+        for name, spec in specs.items()
+        if has_stats(spec) and name in stats
+    }
