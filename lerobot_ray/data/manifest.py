@@ -6,6 +6,7 @@ Everything is written into the recording's `ready` folder and becomes the datase
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,10 @@ from lerobot_ray.data.depth import DepthCoding
 from lerobot_ray.data.features import FeatureSpec, parse_feature
 from lerobot_ray.data.recording import DATA_KIND, Place, Recording, publish, read_json, write_json
 from lerobot_ray.data.recount import tabular_stats
-from lerobot_ray.data.stats import STATISTICS, ValueCounts, as_json, has_stats
+from lerobot_ray.data.stats import STATISTICS, ValueCounts, as_json, from_json, has_stats, merged_summaries, pixel_unit
 from lerobot_ray.data.storage import LocalStorage, Storage
+
+logger = logging.getLogger(__name__)
 
 EPISODES_PER_ROW_GROUP = 500
 
@@ -293,11 +296,6 @@ def read_tasks(path: Path) -> list[str]:
 # Statistics
 
 
-def unit_of(spec: FeatureSpec) -> float:
-    """What camera values are divided by in statistics: colours by 255, depths are kept in the unit they came in."""
-    return 1.0 if spec.is_depth else 255.0
-
-
 def coding_of(spec: FeatureSpec, unit: str) -> DepthCoding:
     """How the writer codes a depth video."""
     return DepthCoding(unit=unit)
@@ -326,9 +324,30 @@ def _dataset_stats(recording: Recording) -> dict[str, Any]:
         for name in (name for name, spec in specs.items() if spec.is_camera):
             part = ValueCounts(int(arrays[f"{name}:frames"]), arrays[f"{name}:values"], arrays[f"{name}:counts"])
             merged[name] = merged[name].merged(part) if name in merged else part
-    stats |= {name: counts.stats(unit=unit_of(specs[name])) for name, counts in merged.items()}
+    before = _stats_before(recording)
+    for name, counts in merged.items():
+        stats[name] = counts.stats(unit=pixel_unit(specs[name]))
+        if name in before:
+            stats[name] = merged_summaries([before[name], stats[name]])
     return {
         name: {s: stats[name][s] for s in STATISTICS}
         for name, spec in specs.items()
         if has_stats(spec) and name in stats
     }
+
+
+def _stats_before(recording: Recording) -> dict[str, Any]:
+    """Statistics of the episodes that were there before an append."""
+    path = recording.root / STATS_PATH
+    if not recording.header["base"]["episodes"]:
+        return {}
+    if path.is_file():
+        stats = from_json(read_json(path))
+        return {name: entry for name, entry in stats.items() if set(STATISTICS) <= set(entry)}
+    logger.warning(
+        "%s has no %s, so camera statistics cover the new episodes only. Count all of them: python -m "
+        "lerobot_ray.dataset stats --write",
+        recording.root,
+        STATS_PATH,
+    )
+    return {}

@@ -8,9 +8,9 @@ bit, in every case.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,20 +18,44 @@ import pyarrow.parquet as pq
 
 from lerobot_ray.core.errors import DatasetError
 from lerobot_ray.core.types import EPISODE_INDEX, Stats
+from lerobot_ray.data.depth import depth_coding
 from lerobot_ray.data.features import FeatureSpec
+from lerobot_ray.data.images import decode_image
+from lerobot_ray.data.metadata import DatasetMetadata
 from lerobot_ray.data.quantiles import Counts, QuantileSearch, SparseCounts, add_counts, count_digits
-from lerobot_ray.data.stats import STATISTICS, Moments
+from lerobot_ray.data.runners import Runner, run_here
+from lerobot_ray.data.stats import (
+    STATISTICS,
+    Moments,
+    ValueCounts,
+    byte_counts,
+    has_stats,
+    pixel_unit,
+    sampled_frames,
+    subsampled,
+)
 from lerobot_ray.data.storage import Storage
+from lerobot_ray.data.video import VideoReader
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
-Runner = Callable[[Callable[[Task], Result], Sequence[Task]], Iterator[Result]]
-"""Applies a module-level function to every task and yields the results in the order of the tasks."""
+FRAMES_AT_A_TIME = 32
 
 
-def run_here(function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
-    """The plainest Runner: one task after another in this process."""
-    return map(function, tasks)
+def count_stats(metadata: DatasetMetadata, *, run: Runner = run_here, cameras: bool = True) -> Stats:
+    """Statistics of the whole dataset, as stats.json has them; without `cameras`, of the tables only.
+
+    Cameras are looked at as LeRobot does, in about length**0.75 frames per episode (at least 100), decoded from what is
+    stored: coding losses make them differ a little from numbers taken while recording.
+    """
+    table = metadata.episodes
+    files = [metadata.data_path(*place) for place in zip(table.data_files.chunk, table.data_files.file, strict=True)]
+    columns = [spec for spec in metadata.features.values() if spec.is_numeric]
+    stats: dict[str, Any] = tabular_stats([(metadata.storage, path) for path in files], columns, run=run)
+    tasks = [task for key in metadata.camera_keys for task in camera_tasks(metadata, key)] if cameras else []
+    counts: dict[str, ValueCounts] = {}
+    for task, part in zip(tasks, run(count_camera, tasks), strict=True):
+        counts[task.spec.name] = counts[task.spec.name].merged(part) if task.spec.name in counts else part
+    stats |= {name: part.stats(unit=pixel_unit(metadata.features[name])) for name, part in counts.items()}
+    return {name: stats[name] for name, spec in metadata.features.items() if has_stats(spec) and name in stats}
 
 
 @dataclass(frozen=True)
@@ -125,4 +149,74 @@ def column_array(column: pa.ChunkedArray, spec: FeatureSpec, *, where: str) -> n
     return values.astype(spec.numpy_dtype, copy=False).reshape(rows, *spec.item_shape)
 
 
-__all__ = ["Runner", "Stats", "TablePart", "TablePass", "column_array", "read_table_pass", "run_here", "tabular_stats"]
+@dataclass(frozen=True)
+class CameraTask:
+    """The sampled frames of one camera in one file."""
+
+    storage: Storage
+    path: str
+    spec: FeatureSpec
+    frames: np.ndarray
+    """Of a video the times in seconds, of a data file the row numbers within it."""
+    tolerance_s: float
+
+
+def camera_tasks(metadata: DatasetMetadata, key: str) -> list[CameraTask]:
+    """One task per file that holds frames of camera `key`, in the order of files."""
+    spec, table = metadata.features[key], metadata.episodes
+    if spec.is_video:
+        places = table.video[key]
+        chunk, file = places.chunk, places.file
+        path_of = lambda at: metadata.video_path(key, *at)  # noqa: E731
+    else:
+        chunk, file = table.data_chunk, table.data_file
+        path_of = lambda at: metadata.data_path(*at)  # noqa: E731
+    first_row = {(c, f): start for c, f, start in zip(*_first_rows(metadata), strict=True)}
+    by_file: dict[tuple[int, int], list[np.ndarray]] = {}
+    for episode in np.flatnonzero(table.length > 0):
+        at = (int(chunk[episode]), int(file[episode]))
+        sampled = sampled_frames(int(table.length[episode]))
+        start = places.from_s[episode] if spec.is_video else table.from_index[episode] - first_row[at]
+        by_file.setdefault(at, []).append(start + (sampled / metadata.fps if spec.is_video else sampled))
+    # Statistics need no exact frame: half a frame of tolerance takes files whose clock is a little off.
+    half = 0.5 / metadata.fps
+    return [
+        CameraTask(metadata.storage, path_of(at), spec, np.concatenate(by_file[at]), half) for at in sorted(by_file)
+    ]
+
+
+def _first_rows(metadata: DatasetMetadata) -> tuple[list[int], list[int], list[int]]:
+    files = metadata.episodes.data_files
+    return files.chunk.tolist(), files.file.tolist(), files.start.tolist()
+
+
+def count_camera(task: CameraTask) -> ValueCounts:
+    """Counts the pixel values of one task's frames. Pure: it may run anywhere, any number of times."""
+    counts: ValueCounts | None = None
+    for frames in _decoded(task):
+        if task.spec.is_depth:
+            part = ValueCounts.of_depth(np.stack([subsampled(frame) for frame in frames]))
+        else:
+            part = ValueCounts.of_bytes(np.sum([byte_counts(frame) for frame in frames], axis=0), frames=len(frames))
+        counts = counts.merged(part) if counts else part
+    assert counts is not None
+    return counts
+
+
+def _decoded(task: CameraTask) -> Iterator[np.ndarray | list[np.ndarray]]:
+    """The task's frames, some at a time: uint8 (H, W, C), or depth in the unit of the recording."""
+    path, spec = task.storage.local(task.path), task.spec
+    pieces = np.array_split(task.frames, max(1, -(-len(task.frames) // FRAMES_AT_A_TIME)))
+    if spec.is_image:
+        table = pq.read_table(path, columns=[spec.name], partitioning=None)
+        for rows in pieces:
+            yield [decode_image(struct, depth=spec.is_depth) for struct in table[spec.name].take(rows).to_pylist()]
+        return
+    coding = depth_coding(spec.info)
+    with VideoReader(pixel_format="gray12le" if spec.is_depth else "rgb24") as reader:
+        for times_s in pieces:
+            frames = reader.read(path, times_s, tolerance_s=task.tolerance_s)
+            if spec.is_depth:
+                frames = coding.decode(frames)
+                frames = np.rint(frames).astype(np.uint16) if coding.unit == "mm" else frames
+            yield frames

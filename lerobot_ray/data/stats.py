@@ -8,6 +8,7 @@ to hold are in `quantiles`; reading a dataset's files is in `recount`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,6 +186,35 @@ def _rounded(values: np.ndarray) -> np.ndarray:
     return (bits >> drop << drop).astype(np.uint32).view(np.float32)
 
 
+def merged_summaries(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The statistics of several pieces of a camera from the statistics of each.
+
+    Range, mean and deviation are exact. Quantiles are read from the mixture of the pieces' distributions, each taken as
+    straight between its known quantiles: an estimate, for when the frames are no longer at hand.
+    """
+    counts = np.array([float(part["count"][0]) for part in parts])
+    weights = counts / counts.sum()
+    mean = sum(w * part["mean"] for w, part in zip(weights, parts, strict=True))
+    variance = sum(w * (part["std"] ** 2 + (part["mean"] - mean) ** 2) for w, part in zip(weights, parts, strict=True))
+    merged = {
+        "min": np.minimum.reduce([part["min"] for part in parts]),
+        "max": np.maximum.reduce([part["max"] for part in parts]),
+        "mean": mean,
+        "std": np.sqrt(variance),
+        "count": np.array([int(counts.sum())]),
+        **{name: np.empty_like(parts[0][name], np.float64) for name in QUANTILES},
+    }
+    known = ("min", *QUANTILES, "max")
+    share = [0.0, *QUANTILES.values(), 1.0]
+    for place in np.ndindex(parts[0]["mean"].shape):
+        curves = [np.array([float(part[name][place]) for name in known]) for part in parts]
+        values = np.unique(np.concatenate(curves))
+        below = sum(w * np.interp(values, curve, share) for w, curve in zip(weights, curves, strict=True))
+        for name, q in QUANTILES.items():
+            merged[name][place] = np.interp(q, below, values)
+    return {name: merged[name] for name in STATISTICS}
+
+
 def byte_counts(pixels: np.ndarray) -> np.ndarray:
     """Counts (C, 256) of the values of one uint8 (H, W, C) frame, subsampled if large."""
     kept = subsampled(pixels)
@@ -194,6 +224,11 @@ def byte_counts(pixels: np.ndarray) -> np.ndarray:
 def has_stats(spec: FeatureSpec) -> bool:
     """Strings and language columns have no statistics."""
     return spec.is_camera or spec.is_numeric
+
+
+def pixel_unit(spec: FeatureSpec) -> float:
+    """What a camera's values are divided by in statistics: colours by 255; depths keep the unit they came in."""
+    return 1.0 if spec.is_depth else 255.0
 
 
 def as_json(stats: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:

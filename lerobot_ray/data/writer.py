@@ -38,7 +38,15 @@ from lerobot_ray.data.features import FeatureSpec, parse_feature
 from lerobot_ray.data.incoming import check_features, check_frame
 from lerobot_ray.data.recording import DATA_KIND, SCRATCH_DIR, Recording
 from lerobot_ray.data.schema import INDEX_ENTRIES, LANGUAGE_PERSISTENT, column, language_row, table_schema
-from lerobot_ray.data.stats import ValueCounts, as_json, byte_counts, column_stats, sampled_frames, subsampled
+from lerobot_ray.data.stats import (
+    ValueCounts,
+    as_json,
+    byte_counts,
+    column_stats,
+    pixel_unit,
+    sampled_frames,
+    subsampled,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -313,7 +321,7 @@ class _OpenEpisode:
         pq.write_table(table, self._folder / "data.parquet", compression="snappy", use_dictionary=True)
 
         counts = {name: self._camera_counts(spec) for name, spec in writer._given.items() if spec.is_camera}
-        stats = {name: counts[name].stats(unit=manifest.unit_of(writer._specs[name])) for name in counts}
+        stats = {name: counts[name].stats(unit=pixel_unit(writer._specs[name])) for name in counts}
         stats |= {spec.name: column_stats(columns[spec.name]) for spec in specs if spec.is_numeric}
         document = {
             EPISODE_INDEX: writer.num_episodes,
