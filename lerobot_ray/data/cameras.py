@@ -1,14 +1,16 @@
 """Camera frames by global row number, whichever way the dataset stores them: mp4 files, PNG or TIFF images, depth.
 
-Each (camera, row) is decoded once per call however often it is asked for, file by file and forwards in time. Where a
-row's frame is in which file comes from the episode table; opening files and decoding are `video`'s work.
+Each (camera, row) is decoded once per call however often it is asked for, file by file and forwards in time, and not
+at all if the node's frame cache has it. Where a row's frame is in which file comes from the episode table; opening
+files and decoding are `video`'s work.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +18,7 @@ import numpy as np
 
 from lerobot_ray.core.errors import ConfigError, DatasetError, FrameError
 from lerobot_ray.core.types import TIMESTAMP
+from lerobot_ray.data.cache import FrameCache
 from lerobot_ray.data.depth import MILLIMETRES, depth_coding
 from lerobot_ray.data.features import FeatureSpec
 from lerobot_ray.data.frames import FrameTable
@@ -59,6 +62,7 @@ class CameraReader:
         transport: Transport = "auto",
         tolerance_s: float = 1e-4,
         depth_output_unit: str = "mm",
+        cache: FrameCache | None = None,
         max_open: int = 32,
     ) -> None:
         if depth_output_unit not in ("mm", "m"):
@@ -68,6 +72,7 @@ class CameraReader:
         self.transport = transport
         self.tolerance_s = tolerance_s
         self.depth_output_unit = depth_output_unit
+        self.cache = cache
         self._packed = VideoReader(max_open=max_open, pixel_format="yuv420p")
         self._rgb = VideoReader(max_open=max_open, pixel_format="rgb24")
         self._depth = VideoReader(max_open=max_open, pixel_format="gray12le")
@@ -78,18 +83,21 @@ class CameraReader:
     def read(self, camera: str, rows: np.ndarray) -> CameraFrames:
         """The frames of `camera` at global `rows`, any order, repeats allowed and decoded once."""
         spec, rows = self.metadata.features[camera], np.asarray(rows, dtype=np.int64)
+        channels, height, width = spec.channels_first_shape
         if spec.is_image:
-            return CameraFrames(self._read_images(spec, rows))
+            kind = np.dtype(np.float32 if spec.is_depth else np.uint8)
+            return self._through_cache("image", spec, rows, (channels, height, width), kind, self._read_images)
         if spec.is_depth:
-            codes = self._read_videos(self._depth, camera, rows).frames
-            return CameraFrames(np.take(self._distances(spec), codes)[:, None])
+            read = partial(self._read_videos, self._depth)
+            codes = self._through_cache("gray12le", spec, rows, (height, width), np.dtype(np.uint16), read)
+            return CameraFrames(np.take(self._distances(spec), codes.frames)[:, None])
         if self.transport != "rgb" and camera not in self._mixed:
+            read, shape = partial(self._read_videos, self._packed), (height * 3 // 2, width)
             try:
-                return self._read_videos(self._packed, camera, rows)
+                return self._through_cache("yuv420p", spec, rows, shape, np.dtype(np.uint8), read)
             except _CannotPackError:
                 self._mixed.add(camera)
-        frames = self._read_videos(self._rgb, camera, rows).frames
-        return CameraFrames(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
+        return self._through_cache("rgb", spec, rows, (3, height, width), np.dtype(np.uint8), self._read_rgb)
 
     def prefetch(self, camera: str, rows: np.ndarray) -> None:
         """The files of these rows are wanted soon. Returns at once."""
@@ -100,9 +108,43 @@ class CameraReader:
     def close(self) -> None:
         for reader in (self._packed, self._rgb, self._depth):
             reader.close()
+        if self.cache is not None:
+            self.cache.close()
 
-    def _read_videos(self, reader: VideoReader, camera: str, rows: np.ndarray) -> CameraFrames:
+    def _through_cache(
+        self,
+        form: str,
+        spec: FeatureSpec,
+        rows: np.ndarray,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        decode: Callable[[FeatureSpec, np.ndarray], CameraFrames],
+    ) -> CameraFrames:
+        """What `decode` gives, but only for frames the cache does not have; those are offered to it."""
+        if self.cache is None:
+            return decode(spec, rows)
+        name = f"{spec.name} {form}"  # a camera may be kept in two forms
+        frames, tags = np.empty((len(rows), *shape), dtype), np.zeros(len(rows), np.uint8)
+        hits = self.cache.get(name, rows, frames, tags)
+        missing = np.flatnonzero(~hits)
+        if len(missing):
+            decoded = decode(spec, rows[missing])
+            if decoded.frames.shape[1:] == shape:  # unlike info.json's, it is not for the cache
+                self.cache.put(name, rows[missing], decoded.frames, decoded.colours)
+            if len(missing) == len(rows):
+                return decoded
+            frames[missing] = decoded.frames
+            if decoded.colours is not None:
+                tags[missing] = decoded.colours
+        return CameraFrames(frames, tags if form == "yuv420p" else None)
+
+    def _read_rgb(self, spec: FeatureSpec, rows: np.ndarray) -> CameraFrames:
+        frames = self._read_videos(self._rgb, spec, rows).frames
+        return CameraFrames(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
+
+    def _read_videos(self, reader: VideoReader, spec: FeatureSpec, rows: np.ndarray) -> CameraFrames:
         """Frames in the reader's pixel format."""
+        camera = spec.name
         times_s = self._times_s(camera, rows)
         files = list(self._by_file(camera, rows))
         colours = np.empty(len(rows), dtype=np.uint8) if reader is self._packed else None
@@ -176,14 +218,14 @@ class CameraReader:
         scale = np.float32(MILLIMETRES)
         return distances.astype(np.float32) * scale if unit == "m" else distances.astype(np.float32) / scale
 
-    def _read_images(self, spec: FeatureSpec, rows: np.ndarray) -> np.ndarray:
+    def _read_images(self, spec: FeatureSpec, rows: np.ndarray) -> CameraFrames:
         channels, height, width = spec.channels_first_shape
         frames = np.empty((len(rows), channels, height, width), dtype=np.float32 if spec.is_depth else np.uint8)
         encoded = self.frames.objects(spec.name, rows)
         first = {row: place for place, row in reversed(list(enumerate(rows.tolist())))}
         for place, row in enumerate(rows.tolist()):
             frames[place] = frames[first[row]] if first[row] < place else self._image(spec, row, encoded[place])
-        return frames
+        return CameraFrames(frames)
 
     def _image(self, spec: FeatureSpec, row: int, encoded: bytes) -> np.ndarray:
         """One encoded image as (C, H, W)."""

@@ -7,6 +7,7 @@ batches of it.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,14 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from lerobot_ray.core.errors import DatasetError, nearest
+from lerobot_ray.core.errors import DatasetError, FrameError, nearest
 from lerobot_ray.core.types import PAD_SUFFIX, TASK_INDEX
+from lerobot_ray.data.camera_cache import CacheSettings, open_cache
 from lerobot_ray.data.cameras import CameraReader, Transport
 from lerobot_ray.data.episodes import Selection
 from lerobot_ray.data.features import FeatureSpec
 from lerobot_ray.data.frames import FrameTable
 from lerobot_ray.data.metadata import DatasetMetadata
 from lerobot_ray.data.windows import window_rows
+
+logger = logging.getLogger(__name__)
+
+READ_AHEAD_FRAMES = 64
+"""Frames decoded at a time when reading ahead; bounds the memory it takes."""
 
 COLOURS_SUFFIX = ".colours"
 """Beside each packed camera of a block: uint8 numbers in `cameras.COLOURS`, one per frame."""
@@ -42,6 +49,8 @@ class SampleSpec:
     transport: Transport = "auto"
     tolerance_s: float = 1e-4
     depth_output_unit: str = "mm"
+    cache: CacheSettings | None = None
+    """Where each node keeps decoded frames; None: nowhere."""
     frames_dir: Path | None = None
     """This machine's folder of memory-mapped data files; None: the default one."""
 
@@ -81,12 +90,14 @@ class BlockReader:
     def __init__(self, spec: SampleSpec) -> None:
         self.spec = spec
         self.frames = FrameTable(spec.metadata, cache_dir=spec.frames_dir)
+        self.cache = None if spec.cache is None else open_cache(spec.cache, spec.metadata)
         self.cameras = CameraReader(
             spec.metadata,
             self.frames,
             transport=spec.transport,
             tolerance_s=spec.tolerance_s,
             depth_output_unit=spec.depth_output_unit,
+            cache=self.cache,
         )
 
     def read(self, sample_ids: np.ndarray) -> dict[str, np.ndarray | list[Any]]:
@@ -109,9 +120,30 @@ class BlockReader:
                 block[spec.name + PAD_SUFFIX] = is_pad
         return block
 
-    def read_ahead(self, rows: np.ndarray | Sequence[tuple[int, int]]) -> None:
-        """Decode the cameras at global rows, or half-open ranges of rows, in file order into the frame cache."""
-        raise NotImplementedError
+    def read_ahead(self, sample_ids: np.ndarray) -> None:
+        """Decode the camera frames of these samples into the frame cache, in file order. Nothing without a cache.
+
+        Stops when the cache takes no more. A frame that cannot be decoded is left for the read that needs it to report.
+        """
+        if self.cache is None or not len(sample_ids):
+            return
+        windows = self._windows(sample_ids)
+        for spec in self.spec.specs:
+            if spec.is_camera and not self._keep(spec.name, np.unique(windows(spec.name)[0])):
+                return
+
+    def _keep(self, camera: str, rows: np.ndarray) -> bool:
+        """Whether the cache had room for all frames of `camera` at `rows`."""
+        assert self.cache is not None
+        refused = self.cache.stats().refused
+        for start in range(0, len(rows), READ_AHEAD_FRAMES):
+            try:
+                self.cameras.read(camera, rows[start : start + READ_AHEAD_FRAMES])
+            except FrameError as error:
+                logger.debug("read ahead: %s", error)
+            if self.cache.stats().refused > refused:
+                return False
+        return True
 
     def prefetch(self, sample_ids: np.ndarray) -> None:
         """Ask the storage for the files of these samples. Returns at once."""

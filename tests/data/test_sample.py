@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from lerobot_ray.core.errors import DatasetError, FrameError
 from lerobot_ray.data import Dataset, cameras
+from lerobot_ray.data.camera_cache import CacheSettings
 from lerobot_ray.data.cameras import COLOURS
 from lerobot_ray.data.colour import yuv420_to_rgb
 from lerobot_ray.data.episodes import select_episodes
@@ -247,3 +248,77 @@ def test_prefetch_names_the_files(monkeypatch):
         f"videos/{WRIST}/chunk-000/file-000.mp4",
         f"videos/{WRIST}/chunk-000/file-001.mp4",
     ]
+
+
+@pytest.fixture
+def settings(tmp_path) -> CacheSettings:
+    return CacheSettings("disk", budget_bytes=100_000_000, directory=tmp_path / "frames")
+
+
+def forbid_decoding(monkeypatch) -> None:
+    def refuse(*_, **__):
+        raise AssertionError("decoded although it is in the cache")
+
+    monkeypatch.setattr(VideoReader, "read", refuse)
+    monkeypatch.setattr(cameras, "decode_image", refuse)
+
+
+@pytest.mark.parametrize(
+    ("name", "transport"),
+    [("two_cameras", "auto"), ("two_cameras", "rgb"), ("depth_video", "auto"), ("images", "auto")],
+)
+def test_cached_frames_are_the_decoded_ones(name, transport, settings, monkeypatch):
+    """Through one reader that half filled the cache, and through another that finds everything."""
+    plain = BlockReader(make_spec(name, transport=transport))
+    samples = np.array([9, 0, 3, 3, 10, 1])
+    expected = plain.read(samples)
+    reader = BlockReader(make_spec(name, transport=transport, cache=settings))
+    reader.read(np.array([3, 9, 2]))
+    with monkeypatch.context() as patch:
+        for block in (reader.read(samples), reader.read(samples)):
+            assert set(block) == set(expected)
+            for key, value in expected.items():
+                np.testing.assert_array_equal(block[key], value, err_msg=key)
+        forbid_decoding(patch)
+        other = BlockReader(make_spec(name, transport=transport, cache=settings)).read(samples)
+    for key, value in expected.items():
+        np.testing.assert_array_equal(other[key], value, err_msg=key)
+
+
+def test_reading_ahead_fills_the_cache_with_whole_windows(settings, monkeypatch):
+    spec = make_spec(offsets={FRONT: [-2, 0]}, cache=settings)
+    expected = BlockReader(make_spec(offsets={FRONT: [-2, 0]})).read(np.array([9, 17, 22]))
+    BlockReader(spec).read_ahead(np.array([9, 17, 22]))
+    forbid_decoding(monkeypatch)
+    block = BlockReader(spec).read(np.array([9, 17, 22]))
+    np.testing.assert_array_equal(block[FRONT], expected[FRONT])
+    BlockReader(make_spec()).read_ahead(np.array([0]))  # without a cache there is nothing to do
+
+
+def test_reading_ahead_leaves_errors_to_the_reads_that_need_the_frame(settings, tmp_path):
+    root = shutil.copytree(GOLDENS / "two_cameras" / "dataset", tmp_path / "dataset")
+    path = root / "videos" / FRONT / "chunk-000/file-000.mp4"
+    path.write_bytes(path.read_bytes()[:3000])
+    reader = BlockReader(make_spec(root=root, cache=settings))
+    reader.read_ahead(np.arange(16, 29))
+    with pytest.raises(FrameError, match="episode 2"):
+        reader.read(np.array([20]))
+    assert len(reader.read(np.array([28]))[FRONT]) == 1
+
+
+def test_reading_ahead_stops_when_the_cache_is_full(tmp_path, monkeypatch):
+    decoded = []
+    read = VideoReader.read
+    monkeypatch.setattr(VideoReader, "read", lambda self, *a, **o: decoded.append(a) or read(self, *a, **o))
+    settings = CacheSettings("disk", budget_bytes=1, directory=tmp_path / "frames")
+    reader = BlockReader(make_spec(cache=settings))
+    reader.read_ahead(np.arange(29))
+    assert len(decoded) == 2, "the two files of the first camera, not the second camera"
+
+
+def test_frames_of_an_earlier_recording_are_not_taken(settings, tmp_path):
+    root = shutil.copytree(GOLDENS / "two_cameras" / "dataset", tmp_path / "dataset")
+    before = BlockReader(make_spec(root=root, cache=settings, features=(FRONT,))).read(np.array([0]))
+    shutil.copy(root / "videos" / WRIST / "chunk-000/file-000.mp4", root / "videos" / FRONT / "chunk-000/file-000.mp4")
+    after = BlockReader(make_spec(root=root, cache=settings, features=(FRONT,))).read(np.array([0]))
+    assert not np.array_equal(before[FRONT], after[FRONT])
