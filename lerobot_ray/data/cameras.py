@@ -85,8 +85,8 @@ class CameraReader:
         spec, rows = self.metadata.features[camera], np.asarray(rows, dtype=np.int64)
         channels, height, width = spec.channels_first_shape
         if spec.is_image:
-            kind = np.dtype(np.float32 if spec.is_depth else np.uint8)
-            return self._through_cache("image", spec, rows, (channels, height, width), kind, self._read_images)
+            form, dtype = ("depth in " + self.depth_output_unit, np.float32) if spec.is_depth else ("image", np.uint8)
+            return self._through_cache(form, spec, rows, (channels, height, width), np.dtype(dtype), self._read_images)
         if spec.is_depth:
             read = partial(self._read_videos, self._depth)
             codes = self._through_cache("gray12le", spec, rows, (height, width), np.dtype(np.uint16), read)

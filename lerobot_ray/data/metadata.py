@@ -34,6 +34,7 @@ __all__ = [
     "check_same_features",
     "features_fingerprint",
     "open_metadata",
+    "stats_of_samples",
 ]
 
 logger = logging.getLogger(__name__)
@@ -144,6 +145,17 @@ def check_same_features(saved: Mapping[str, Any], metadata: DatasetMetadata) -> 
             f"{metadata.repo_id}: features changed since the checkpoint was written: {'; '.join(changes)}. Go on with "
             "the dataset as it was (dataset.revision), or start a new run."
         )
+
+
+def stats_of_samples(metadata: DatasetMetadata, *, depth_output_unit: str = "mm") -> Stats | None:
+    """The statistics in the units that samples have: stored ones, with depth cameras in `depth_output_unit`."""
+    stats = dict(metadata.stats) if metadata.stats is not None else None
+    for key in metadata.depth_keys if stats is not None else ():
+        recorded = metadata.features[key].info.get("depth_unit", "mm")
+        if stats is not None and key in stats and recorded != depth_output_unit:
+            scale = 1000.0 if recorded == "m" else 0.001
+            stats[key] = {name: value if name == "count" else value * scale for name, value in stats[key].items()}
+    return stats
 
 
 def check_files(metadata: DatasetMetadata, episodes: Sequence[int] | np.ndarray | None = None) -> None:

@@ -15,7 +15,13 @@ import pytest
 
 from lerobot_ray.core.errors import DatasetError, VersionError
 from lerobot_ray.data.features import parse_feature
-from lerobot_ray.data.metadata import check_files, check_same_features, features_fingerprint, open_metadata
+from lerobot_ray.data.metadata import (
+    check_files,
+    check_same_features,
+    features_fingerprint,
+    open_metadata,
+    stats_of_samples,
+)
 
 GOLDENS = Path(__file__).parent / "goldens"
 EPISODES = "meta/episodes/chunk-000/file-000.parquet"
@@ -223,6 +229,19 @@ def test_not_finite_statistics_are_refused(root):
     metadata = open_metadata("x/y", root=root)
     with pytest.raises(DatasetError, match="std of action"):
         _ = metadata.stats
+
+
+@pytest.mark.parametrize("unit", ["mm", "m"])
+def test_statistics_of_depth_follow_the_unit_of_samples(unit):
+    """Numbers of LeRobot 0.6.1 for the same dataset, to the digits printed there."""
+    metadata = open_metadata("x/y", root=GOLDENS / "depth_video" / "dataset")
+    stats = stats_of_samples(metadata, depth_output_unit=unit)
+    scale = 1 if unit == "mm" else 1000
+    for key, mean in (("observation.images.depth", 1310.3181818), ("observation.images.depth_m", 1310.3181448)):
+        np.testing.assert_allclose(stats[key]["mean"], [[[mean / scale]]], rtol=1e-9)
+        assert stats[key]["count"].tolist() == [11]
+    assert stats["action"] is metadata.stats["action"]
+    assert stats_of_samples(open_metadata("x/y", root=GOLDENS / "minimal" / "dataset")) is None
 
 
 @pytest.mark.parametrize(

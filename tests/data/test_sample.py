@@ -285,6 +285,16 @@ def test_cached_frames_are_the_decoded_ones(name, transport, settings, monkeypat
         np.testing.assert_array_equal(other[key], value, err_msg=key)
 
 
+def test_cached_depth_is_not_given_in_another_unit(settings):
+    for name in ("images", "depth_video"):
+        for unit in ("mm", "m"):
+            spec = make_spec(name, cache=settings, depth_output_unit=unit)
+            expected = BlockReader(make_spec(name, depth_output_unit=unit)).read(np.array([2]))
+            block = BlockReader(spec).read(np.array([2]))
+            for key in spec.metadata.depth_keys:
+                np.testing.assert_array_equal(block[key], expected[key])
+
+
 def test_reading_ahead_fills_the_cache_with_whole_windows(settings, monkeypatch):
     spec = make_spec(offsets={FRONT: [-2, 0]}, cache=settings)
     expected = BlockReader(make_spec(offsets={FRONT: [-2, 0]})).read(np.array([9, 17, 22]))
