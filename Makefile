@@ -57,7 +57,7 @@ bench: setup
 	@$(BIN)/python benchmarks/data_throughput.py --root $(BENCH) $(ARGS)
 
 docs: setup
-	@$(BIN)/mkdocs build --strict --quiet && echo "site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "site/index.html"
 
 parity: setup
 	@test -n "$(PEER_PYTHON)" || { echo "Name an interpreter with lerobot 0.6.1: make parity PEER_PYTHON=…/bin/python"; exit 1; }

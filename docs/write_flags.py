@@ -23,7 +23,8 @@ KINDS = {"env": EnvConfig, "optimizer": OptimizerConfig, "scheduler": SchedulerC
 
 
 def cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    parts = " ".join(text.split()).replace("|", "\\|").split("`")
+    return "`".join(part.replace("<", "&lt;") if i % 2 == 0 else part for i, part in enumerate(parts))
 
 
 def row(setting: schema.Setting, *, shorten: str = "") -> str:
