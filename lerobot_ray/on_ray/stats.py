@@ -1,0 +1,51 @@
+"""A dataset's statistics counted by a Ray cluster: one task per file and pass, anywhere there is a free CPU.
+
+The work and the merging are `data.recount`'s, so the numbers are those of a single process, to the last bit. Workers
+read the dataset through its storage: a shared file system, or each node's own copies of Hub and object-store files.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import ray
+from ray.exceptions import RayTaskError
+
+from lerobot_ray.core.errors import LerobotRayError
+from lerobot_ray.core.types import Stats
+from lerobot_ray.data.metadata import DatasetMetadata
+from lerobot_ray.data.recount import count_stats
+from lerobot_ray.data.runners import with_progress
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+TASKS_PER_CPU = 4
+"""Tasks handed to the cluster ahead of the one whose result is due, per CPU: enough to keep every CPU busy."""
+
+
+def count_stats_on_ray(metadata: DatasetMetadata, *, cameras: bool = True, progress: bool | None = None) -> Stats:
+    """`data.recount.count_stats` on the cluster this process is connected to (`ray.init` comes first)."""
+    return count_stats(metadata, run=with_progress(run_on_ray, label="stats", enabled=progress), cameras=cameras)
+
+
+def run_on_ray(function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+    """A Runner over Ray tasks of one CPU each. A task lost with its node runs again on another."""
+    remote = ray.remote(num_cpus=1, max_retries=3)(function)
+    ahead = TASKS_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    pending: deque[ray.ObjectRef] = deque()
+    left = iter(tasks)
+    while True:
+        for task in left:
+            pending.append(remote.remote(task))
+            if len(pending) >= ahead:
+                break
+        if not pending:
+            return
+        try:
+            yield ray.get(pending.popleft())
+        except RayTaskError as error:
+            # The user wants the dataset's error, not the stack of the worker that met it.
+            raise error.cause if isinstance(error.cause, LerobotRayError) else error from None
