@@ -149,10 +149,12 @@ def check_same_features(saved: Mapping[str, Any], metadata: DatasetMetadata) -> 
 
 def stats_of_samples(metadata: DatasetMetadata, *, depth_output_unit: str = "mm") -> Stats | None:
     """The statistics in the units that samples have: stored ones, with depth cameras in `depth_output_unit`."""
-    stats = dict(metadata.stats) if metadata.stats is not None else None
-    for key in metadata.depth_keys if stats is not None else ():
+    if metadata.stats is None:
+        return None
+    stats = dict(metadata.stats)
+    for key in metadata.depth_keys:
         recorded = metadata.features[key].info.get("depth_unit", "mm")
-        if stats is not None and key in stats and recorded != depth_output_unit:
+        if key in stats and recorded != depth_output_unit:
             scale = 1000.0 if recorded == "m" else 0.001
             stats[key] = {name: value if name == "count" else value * scale for name, value in stats[key].items()}
     return stats
