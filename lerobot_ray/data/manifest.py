@@ -31,6 +31,7 @@ from lerobot_ray.core.layout import (
 from lerobot_ray.core.types import EPISODE_INDEX
 from lerobot_ray.data.depth import DepthCoding
 from lerobot_ray.data.features import FeatureSpec, parse_feature
+from lerobot_ray.data.metadata import read_tasks
 from lerobot_ray.data.recording import DATA_KIND, Place, Recording, publish, read_json, write_json
 from lerobot_ray.data.recount import tabular_stats
 from lerobot_ray.data.stats import STATISTICS, ValueCounts, as_json, from_json, has_stats, merged_summaries, pixel_unit
@@ -90,7 +91,7 @@ def header_to_append(root: Path, codec: str) -> dict[str, Any]:
         "base": {
             "episodes": int(info["total_episodes"]),
             "frames": int(info["total_frames"]),
-            "tasks": read_tasks(root / TASKS_PATH),
+            "tasks": read_tasks(LocalStorage(root), root.name),
         },
         "first_place": {kind: list(next_file(*place, chunks_size=size)) for kind, place in last.items()},
         "first_episodes_place": list(next_file(*_last_place(tables), chunks_size=size)),
@@ -286,11 +287,6 @@ def write_tasks(path: Path, tasks: Sequence[str]) -> None:
     unfinished = path.with_name(f".{path.name}.part")
     pq.write_table(pa.table([list(range(len(tasks))), list(tasks)], schema=schema), unfinished, compression="snappy")
     publish(unfinished, path)
-
-
-def read_tasks(path: Path) -> list[str]:
-    """The task strings of a dataset, by number."""
-    return pq.read_table(path, columns=["task"], partitioning=None)["task"].to_pylist()
 
 
 # Statistics

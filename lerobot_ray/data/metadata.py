@@ -119,7 +119,7 @@ def open_metadata(
         raise DatasetError(f"{repo_id}: {INFO_PATH} has no feature {missing[0]}, which every v3.0 dataset ends with.")
     video_keys = [name for name, spec in features.items() if spec.is_video]
     episodes = read_episodes(storage, video_keys=video_keys, where=repo_id)
-    tasks = _read_tasks(storage, repo_id)
+    tasks = read_tasks(storage, repo_id)
     _check_totals(info, episodes, tasks, repo_id)
     return DatasetMetadata(
         repo_id=repo_id,
@@ -189,7 +189,8 @@ def _check_present(metadata: DatasetMetadata, present: set[str], wanted: Sequenc
         )
 
 
-def _read_tasks(storage: Storage, repo_id: str) -> list[str]:
+def read_tasks(storage: Storage, repo_id: str) -> list[str]:
+    """The task strings of a dataset; entry i is task i."""
     if not storage.exists(TASKS_PATH):
         raise DatasetError(f"{repo_id}: {TASKS_PATH} is missing. The copy is incomplete: fetch the dataset again.")
     table = read_parquet(storage.local(TASKS_PATH), TASKS_PATH, None, repo_id)
