@@ -34,6 +34,7 @@ __all__ = [
     "check_same_features",
     "features_fingerprint",
     "open_metadata",
+    "read_tasks",
     "stats_of_samples",
 ]
 
