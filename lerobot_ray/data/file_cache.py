@@ -70,25 +70,29 @@ class FileCache:
             raise ConfigError(f"{BUDGET_VARIABLE}={text!r} is not a number of bytes, for example 200000000000.")
         return int(text)
 
-    def get(self, key: str, fetch: Fetch, *, size_bytes: int, keep_lease: bool = True) -> Path:
+    def get(self, key: str, fetch: Fetch, *, size_bytes: int, for_later: bool = False) -> Path:
         """The file's path, fetched first if it is not here. This process then holds a lease on it for a while.
 
-        `key` is a relative path that names the content: the same key always means the same bytes.
+        `key` is a relative path that names the content: the same key always means the same bytes. `for_later`: hold no
+        lease, and do not wait for another process that is fetching it.
         """
         path = self.root / key
-        if keep_lease and self._leased_here(key, path):
+        if not for_later and self._leased_here(key, path):
             return path
         lease = _lock(self._lease_path(key), fcntl.LOCK_SH)
         try:
             while not _touch(path):
-                self._fetch(key, path, fetch, size_bytes)
+                try:
+                    self._fetch(key, path, fetch, size_bytes, fcntl.LOCK_EX | (fcntl.LOCK_NB if for_later else 0))
+                except BlockingIOError:  # only with LOCK_NB: it is on its way
+                    break
         except BaseException:
             os.close(lease)
             raise
-        if keep_lease:
-            self._keep_lease(key, lease)
-        else:
+        if for_later:
             os.close(lease)
+        else:
+            self._keep_lease(key, lease)
         return path
 
     def has(self, key: str) -> bool:
@@ -136,10 +140,10 @@ class FileCache:
 
     # Fetching
 
-    def _fetch(self, key: str, path: Path, fetch: Fetch, size_bytes: int) -> None:
+    def _fetch(self, key: str, path: Path, fetch: Fetch, size_bytes: int, how: int) -> None:
         """Bring the file here, or find that another process just did."""
         partial = self.root / ".partial" / f"{key}.{size_bytes}"
-        descriptor = _lock(partial, fcntl.LOCK_EX)
+        descriptor = _lock(partial, how)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
             if path.exists():
                 partial.unlink(missing_ok=True)

@@ -267,7 +267,7 @@ def _stream(url: str, headers: dict[str, str]) -> Iterator[tuple[int, Mapping[st
     from huggingface_hub.utils import get_session
 
     session: Any = get_session()
-    if hasattr(session, "stream"):  # httpx, httpx2: huggingface_hub 1 and later
+    if callable(getattr(session, "stream", None)):  # httpx, httpx2: huggingface_hub 1 and later
         with session.stream("GET", url, headers=headers, timeout=_TIMEOUT_S, follow_redirects=True) as answer:
             # As they arrive: with a chunk size, what was received before a cut would be lost in its buffer.
             yield answer.status_code, answer.headers, answer.iter_raw()

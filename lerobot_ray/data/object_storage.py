@@ -9,17 +9,23 @@ replaced during a run is an error, not a surprise.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from io import FileIO
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from lerobot_ray.core.errors import ConfigError, StorageError
 from lerobot_ray.data.file_cache import FileCache
-from lerobot_ray.data.remote_files import CHUNK_BYTES, RemoteFile, RemoteStorage, Sink
+from lerobot_ray.data.remote_files import RemoteFile, RemoteStorage, Sink
 from lerobot_ray.data.retry import RetryPolicy, TransientError, call_with_retries
 
+_READ_BYTES = 16 << 20
+"""One request each: pyarrow reads an object store in ranges of what it is asked for."""
+_GIVE_UP_S = 20
+"""How long one request may stand still."""
 _ARROW_SCHEMES = {"s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "file"}
 _SECRET_WORDS = ("key", "secret", "token", "password", "signature", "credential")
 _FINAL_WORDS = (
@@ -31,9 +37,9 @@ _FINAL_WORDS = (
     "SignatureDoesNotMatch",
     "NO_SUCH_BUCKET",
     "NoSuchBucket",
-    "NO_SUCH_KEY",
     "UNRECOGNIZED_CLIENT",
 )
+_GONE_WORDS = ("NO_SUCH_KEY", "RESOURCE_NOT_FOUND")
 
 
 class ObjectStorage(RemoteStorage):
@@ -67,7 +73,11 @@ class ObjectStorage(RemoteStorage):
     def _list(self) -> Mapping[str, RemoteFile]:
         def attempt() -> Mapping[str, RemoteFile]:
             with self._explained("the list of its files"):
-                return {path: RemoteFile(size, _content(path, mark)) for path, size, mark in self._fs().files()}
+                try:
+                    rows = self._fs().files()
+                except FileNotFoundError:
+                    rows = []
+                return {path: RemoteFile(size, _content(path, mark)) for path, size, mark in rows}
 
         try:
             files = call_with_retries(attempt, what=f"{self.url}: listing", policy=self.retry)
@@ -87,7 +97,7 @@ class ObjectStorage(RemoteStorage):
                     f"are read; start again to use the new one."
                 )
             with self._fs().open(path) as stream:
-                while chunk := stream.read(CHUNK_BYTES):
+                while chunk := stream.read(_READ_BYTES):
                     sink.write(chunk)
 
     def _verify(self, path: str, file: RemoteFile, content: FileIO) -> str:
@@ -119,13 +129,21 @@ class ObjectStorage(RemoteStorage):
         except (StorageError, TransientError):
             raise
         except FileNotFoundError as error:
-            raise StorageError(f"{self.url}: {what} is not there ({error}). Check the path.") from error
+            raise self._gone(what) from error
         except (PermissionError, NotImplementedError, ImportError, ValueError) as error:
             raise StorageError(f"{self.url}: {what} cannot be had: {error}. {_REMEDY}") from error
         except OSError as error:
+            if any(word in str(error) for word in _GONE_WORDS):
+                raise self._gone(what) from error
             if any(word in str(error) for word in _FINAL_WORDS):
                 raise StorageError(f"{self.url}: {what} cannot be had: {error}. {_REMEDY}") from error
             raise TransientError(str(error) or type(error).__name__) from error
+
+    def _gone(self, what: str) -> StorageError:
+        return StorageError(
+            f"{self.url}: {what} was there when the run began and is gone. Datasets must not change while they are "
+            f"read; restore it, or start again."
+        )
 
 
 _REMEDY = (
@@ -150,8 +168,12 @@ class _ArrowClient:
     def __init__(self, url: str) -> None:
         from pyarrow import fs
 
+        if urlsplit(url).scheme in ("gs", "gcs") and "retry_limit_seconds" not in url:
+            url += ("&" if "?" in url else "?") + f"retry_limit_seconds={_GIVE_UP_S}"
         self._fs, base = fs.FileSystem.from_uri(url)
         self._base = base.rstrip("/")
+        if isinstance(self._fs, fs.S3FileSystem):
+            self._fs = _patient_s3(self._fs.region, parse_qs(urlsplit(url).query))
 
     def files(self) -> list[tuple[str, int, str]]:
         from pyarrow import fs
@@ -168,6 +190,22 @@ class _ArrowClient:
 
     def open(self, path: str) -> Any:
         return self._fs.open_input_stream(f"{self._base}/{path}")
+
+
+def _patient_s3(region: str, query: Mapping[str, list[str]]) -> Any:
+    """The client of an s3:// URL with our own retries on top, and not a hundred seconds of its own below them."""
+    from pyarrow import fs
+
+    options: dict[str, Any] = {name: query[name][0] for name in ("endpoint_override", "scheme") if name in query}
+    own_store = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if own_store and "endpoint_override" not in options:
+        scheme, _, address = own_store.rpartition("://")
+        options |= {"endpoint_override": address.rstrip("/"), "scheme": scheme or "https"}
+    if "force_virtual_addressing" in query:
+        options["force_virtual_addressing"] = query["force_virtual_addressing"][0].lower() in ("true", "1")
+    retries = fs.AwsStandardS3RetryStrategy(max_attempts=2)
+    options |= {"connect_timeout": _GIVE_UP_S / 2, "request_timeout": _GIVE_UP_S, "retry_strategy": retries}
+    return fs.S3FileSystem(region=region, **options)
 
 
 def _arrow_mark(info: Any) -> str:
@@ -199,7 +237,10 @@ class _FsspecClient:
 
 def _mark(info: Mapping[str, Any]) -> str:
     known = ("ETag", "etag", "sha256", "md5", "mtime", "LastModified", "last_modified", "created")
-    return "/".join(str(info[name]) for name in known if info.get(name))
+    values = [info[name] for name in known if info.get(name)]
+    # Listings and single answers differ in the type of a time and in its fraction of a second.
+    times = [value.timestamp() if isinstance(value, datetime) else value for value in values]
+    return "/".join(str(int(value)) if isinstance(value, float) else str(value) for value in times)
 
 
 def _content(path: str, mark: str) -> str:

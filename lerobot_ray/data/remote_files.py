@@ -11,7 +11,7 @@ import re
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path, PurePosixPath
@@ -62,7 +62,7 @@ class RemoteStorage(ABC):
     def local(self, path: str) -> Path:
         """A local path of the whole file, fetched if need be. Raises StorageError naming the file."""
         self._ahead_bytes.pop(path, None)
-        return self._get(path, keep_lease=True)
+        return self._get(path)
 
     def exists(self, path: str) -> bool:
         return path in self.files()
@@ -126,7 +126,7 @@ class RemoteStorage(ABC):
 
     # Fetching
 
-    def _get(self, path: str, *, keep_lease: bool) -> Path:
+    def _get(self, path: str, *, for_later: bool = False) -> Path:
         if here := self._already_here(path):
             return here
         file = self.files().get(path)
@@ -137,7 +137,7 @@ class RemoteStorage(ABC):
             self._key(path, file),
             lambda content: self._complete(path, file, content),
             size_bytes=file.size_bytes,
-            keep_lease=keep_lease,
+            for_later=for_later,
         )
 
     def _key(self, path: str, file: RemoteFile) -> str:
@@ -145,7 +145,7 @@ class RemoteStorage(ABC):
 
     def _complete(self, path: str, file: RemoteFile, content: FileIO) -> None:
         """Bring `content` to what the listing promised, with as many attempts as it takes."""
-        check = self._ahead.check if self._ahead else None
+        check = self._ahead.check if self._ahead else lambda: None
         sink = Sink(content, f"{self.cache.root}: the copy of {path}", check=check, bar=_progress_bar(path, file))
 
         def attempt() -> None:
@@ -167,11 +167,11 @@ class RemoteStorage(ABC):
                 raise TransientError(reason)
 
         try:
-            call_with_retries(attempt, what=f"{self}: {path}", policy=self.retry)
+            call_with_retries(attempt, what=f"{self}: {path}", policy=self.retry, check=check)
         except TransientError as error:
             raise StorageError(
                 f"{self}: {path} could not be fetched: {error} (tried {self.retry.attempts} times). Check the "
-                f"connection of this machine and run again: what was fetched is kept."
+                f"connection of this machine and run again."
             ) from error
         finally:
             sink.close_bar()
@@ -184,21 +184,20 @@ class RemoteStorage(ABC):
             if sum(self._ahead_bytes.copy().values()) + file.size_bytes > budget // 4:
                 return
             self._ahead_bytes[path] = file.size_bytes
-        self._get(path, keep_lease=False)
+        self._get(path, for_later=True)
 
 
 class Sink:
     """The local end of a download: appends, and tells a failing disk from a failing network."""
 
-    def __init__(self, content: FileIO, path: str, *, check: Any = None, bar: Any = None) -> None:
+    def __init__(self, content: FileIO, path: str, *, check: Callable[[], None], bar: Any = None) -> None:
         self._content, self._path, self._check, self._bar = content, path, check, bar
         self.position = content.seek(0, os.SEEK_END)
         if bar is not None:
             bar.update(self.position)
 
     def write(self, chunk: bytes) -> None:
-        if self._check is not None:
-            self._check()
+        self._check()
         with writing(self._path):
             self._content.seek(self.position)
             view = memoryview(chunk)

@@ -44,8 +44,13 @@ class RetryPolicy:
         return min(self.first_wait_s * 2 ** (failures - 1), self.longest_backoff_s) * random.uniform(0.5, 1.0)
 
 
-def call_with_retries(call: Callable[[], T], *, what: str, policy: RetryPolicy) -> T:
-    """`call()`, again after each TransientError until the policy gives up, which raises the last one."""
+def call_with_retries(
+    call: Callable[[], T], *, what: str, policy: RetryPolicy, check: Callable[[], None] = lambda: None
+) -> T:
+    """`call()`, again after each TransientError until the policy gives up, which raises the last one.
+
+    `check` is called every moment while waiting; what it raises ends the wait.
+    """
     failures = 0
     while True:
         try:
@@ -64,7 +69,10 @@ def call_with_retries(call: Callable[[], T], *, what: str, policy: RetryPolicy) 
                 failures,
                 policy.attempts - 1,
             )
-            time.sleep(wait_s)
+            until = time.monotonic() + wait_s
+            while (left_s := until - time.monotonic()) > 0:
+                check()
+                time.sleep(min(left_s, 0.2))
 
 
 def asked_wait_s(headers: Mapping[str, str]) -> float | None:

@@ -32,7 +32,7 @@ def get(cache, key, content, **more):
 
 def put(cache, key, size, *, age_s=0):
     """A file of this size in the cache, unleased, last used `age_s` ago."""
-    path = get(cache, key, b"x" * size, keep_lease=False)
+    path = get(cache, key, b"x" * size, for_later=True)
     os.utime(path, (time.time() - age_s, path.stat().st_mtime))
     return path
 
@@ -125,7 +125,7 @@ def test_the_longest_unused_goes_first(cache):
     cache = FileCache(cache.root, budget_bytes=100)
     for key, age_s in (("src/old", 300), ("src/older", 900), ("src/new", 10)):
         put(cache, key, 30, age_s=age_s)
-    get(cache, "src/older", b"x" * 30, keep_lease=False)  # used again: now the youngest
+    get(cache, "src/older", b"x" * 30, for_later=True)  # used again: now the youngest
     put(cache, "src/next", 40)
     assert names(cache) == ["new", "next", "older"]
     assert cache.usage_bytes() <= 100
