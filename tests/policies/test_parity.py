@@ -1,0 +1,162 @@
+"""Native policies against LeRobot 0.6.1: loss, every gradient, actions and ten optimizer steps, from stored goldens.
+
+The goldens come from `make_policy_goldens.py`, which runs LeRobot's own policies on the same weights and batches; the
+versions are in goldens/versions.json. What is left between the two is float32 rounding, whose order differs.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lerobot_ray.config.policy import PolicyConfig
+from lerobot_ray.core.types import FeatureType, PolicyFeature
+from lerobot_ray.policies.registry import build_policy
+from tests.policies.cases import ADAM_EPS, BATCH, CASES, LEARNING_RATE, OPTIMIZER_STEPS, Case, digest
+from tests.policies.reference import refill
+
+GOLDENS = Path(__file__).parent / "goldens"
+TYPES = {"observation.state": FeatureType.STATE, "observation.environment_state": FeatureType.ENV}
+
+
+def build(case: Case, **options):
+    config = PolicyConfig.get_choice_class(case.type)(
+        device="cpu",
+        input_features={key: PolicyFeature(TYPES.get(key, FeatureType.VISUAL), s) for key, s in case.shapes.items()},
+        output_features={"action": PolicyFeature(FeatureType.ACTION, (case.action,))},
+        **case.options | options,
+    )
+    return build_policy(config).to(torch.get_default_dtype())
+
+
+def filled(case: Case, **options):
+    policy = build(case, **options)
+    refill(policy)
+    return policy
+
+
+def load(name: str):
+    return CASES[name], dict(np.load(GOLDENS / f"{name}.npz"))
+
+
+@pytest.fixture(params=CASES, ids=str)
+def named(request):
+    return load(request.param)
+
+
+QUICK_TO_TRAIN = [name for name, case in CASES.items() if not case.cameras] + ["act_regression", "diffusion_shared"]
+
+
+@pytest.fixture(params=[n if n in QUICK_TO_TRAIN else pytest.param(n, marks=pytest.mark.slow) for n in CASES], ids=str)
+def named_to_train(request):
+    return load(request.param)
+
+
+@pytest.fixture
+def double_precision():
+    """Batch norm over a handful of samples magnifies rounding; in double precision only true differences are left."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def assert_digests(got, expected, names, *, tolerance, floor):
+    """Within `tolerance` of each tensor's norm, or within `floor` where a tensor is nothing but rounding."""
+    difference = np.abs(np.array(got) - expected)
+    wrong = (difference > tolerance * expected[:, :1] + floor).any(1).nonzero()[0]
+    assert not len(wrong), (
+        f"{len(wrong)} of {len(names)} differ: {[(names[i], difference[i].max()) for i in wrong[:4]]}"
+    )
+
+
+def losses_and_actions(policy, case):
+    policy.eval()
+    torch.manual_seed(0)
+    eval_loss = policy(case.batch(0))[0].item()
+    policy.reset()
+    torch.manual_seed(1)
+    actions = np.stack([policy.select_action(case.observation(i)).numpy() for i in range(6)])
+    policy.train()
+    torch.manual_seed(2)
+    loss, logged = policy(case.batch(0))
+    return eval_loss, actions, loss.item(), {name: float(value) for name, value in (logged or {}).items()}
+
+
+def test_state_dict_has_the_same_keys_and_shapes(named):
+    case, golden = named
+    got = {name: list(tensor.shape) for name, tensor in build(case).state_dict().items()}
+    expected = json.loads(str(golden["state_dict"]))
+    assert got == expected
+    assert list(got) == list(expected)
+
+
+def test_one_seed_gives_the_same_fresh_weights(named):
+    case, golden = named
+    torch.manual_seed(0)
+    parameters = dict(build(case).named_parameters())
+    assert list(parameters) == list(golden["names"])
+    digests = [digest(parameter) for parameter in parameters.values()]
+    assert_digests(digests, golden["fresh"], golden["names"], tolerance=1e-5, floor=1e-7)
+
+
+def test_losses_and_actions(named):
+    case, golden = named
+    eval_loss, actions, loss, logged = losses_and_actions(filled(case), case)
+    assert eval_loss == pytest.approx(float(golden["float32/eval_loss"]), rel=1e-5)
+    has_batch_norm = case.type == "diffusion" and case.cameras and not case.options.get("use_group_norm")
+    assert loss == pytest.approx(float(golden["float32/loss"]), rel=1e-3 if has_batch_norm else 1e-5)
+    assert logged == pytest.approx(json.loads(str(golden["float32/logged"])), rel=5e-6)
+    np.testing.assert_allclose(actions, golden["float32/actions"], atol=1e-5 if case.type == "act" else 2e-3)
+
+
+def test_losses_and_actions_in_double_precision(named, double_precision):
+    case, golden = named
+    eval_loss, actions, loss, logged = losses_and_actions(filled(case), case)
+    assert eval_loss == pytest.approx(float(golden["float64/eval_loss"]), rel=1e-7)
+    assert loss == pytest.approx(float(golden["float64/loss"]), rel=1e-7)
+    assert logged == pytest.approx(json.loads(str(golden["float64/logged"])), rel=1e-7)
+    np.testing.assert_allclose(actions, golden["float64/actions"], atol=1e-5)
+
+
+def test_every_gradient(named, double_precision):
+    case, golden = named
+    policy = filled(case).train()
+    torch.manual_seed(2)
+    policy(case.batch(0))[0].backward()
+    gradients = {name: parameter.grad for name, parameter in policy.named_parameters()}
+    digests = [digest(gradient) for gradient in gradients.values()]
+    floor = 1e-9 * golden["gradients"][:, 0].max()
+    assert_digests(digests, golden["gradients"], golden["names"], tolerance=1e-6, floor=floor)
+    whole = [name for name in gradients if f"gradient/{name}" in golden]
+    assert whole
+    for name in whole:
+        expected = golden[f"gradient/{name}"]
+        np.testing.assert_allclose(gradients[name], expected, atol=1e-6 * np.linalg.norm(expected) + floor)
+
+
+def test_ten_optimizer_steps(named_to_train, double_precision):
+    case, golden = named_to_train
+    policy = filled(case).train()
+    optimizer = torch.optim.AdamW(policy.get_optim_params(), lr=LEARNING_RATE, eps=ADAM_EPS, weight_decay=1e-2)
+    losses = []
+    for step in range(OPTIMIZER_STEPS):
+        torch.manual_seed(100 + step)
+        optimizer.zero_grad()
+        loss, _ = policy(case.batch(step))
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    np.testing.assert_allclose(losses, golden["losses"], rtol=1e-6)
+    names, tensors = zip(*sorted(policy.state_dict().items()), strict=True)
+    assert_digests([digest(t) for t in tensors], golden["trained"], names, tolerance=1e-6, floor=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.type == "act"])
+def test_a_sample_has_the_loss_it_would_have_alone(name):
+    golden = np.load(GOLDENS / f"{name}.npz")
+    policy = filled(CASES[name]).eval()
+    losses, _ = policy(CASES[name].batch(0), reduction="none")
+    assert losses.shape == (BATCH,)
+    np.testing.assert_allclose(losses.detach().numpy(), golden["float32/sample_losses"], rtol=2e-6)
