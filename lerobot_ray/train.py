@@ -23,7 +23,8 @@ ABOUT = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code: 2 when it describes no run."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("lerobot_ray").setLevel(logging.INFO)
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if "--help" in words or "-h" in words:

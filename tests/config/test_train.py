@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import FrozenInstanceError, replace
 from datetime import datetime
 from pathlib import Path
@@ -147,6 +148,11 @@ def test_names():
     assert run_name(run(job_name="mine")) == "mine"
     now = datetime(2026, 3, 4, 5, 6, 7)
     assert default_output_dir(run(), now) == Path("outputs/train/2026-03-04/05-06-07_act")
+
+
+def test_a_config_travels_to_workers():
+    config = run(policy=pretrained(), peft=PeftConfig(), env=ReachEnvConfig(), optimizer=AdamConfig())
+    assert pickle.loads(pickle.dumps(config)) == config
 
 
 def test_frozen():
