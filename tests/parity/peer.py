@@ -1,0 +1,41 @@
+"""Runs a script of `tests/parity/scripts` under the interpreter that has lerobot, named by PEER_PYTHON."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parent / "scripts"
+
+
+def peer_python() -> str:
+    """The interpreter; the test is skipped without one."""
+    python = os.environ.get("PEER_PYTHON", "")
+    if not python:
+        pytest.skip("set PEER_PYTHON to an interpreter that has lerobot 0.6.1")
+    return python
+
+
+def run_peer(script: str, *arguments: Any) -> str:
+    """Runs the script and returns what it printed; its whole output is in the failure otherwise."""
+    return _run([peer_python(), str(SCRIPTS / script), *map(str, arguments)])
+
+
+def run_lerobot_train(**flags: Any) -> str:
+    """`lerobot-train` of the peer; `dataset__root=…` is `--dataset.root=…`."""
+    words = [f"--{name.replace('__', '.')}={value}" for name, value in flags.items()]
+    return _run([peer_python(), "-m", "lerobot.scripts.lerobot_train", *words])
+
+
+def _run(command: list[str]) -> str:
+    offline = {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore", "TOKENIZERS_PARALLELISM": "false"}
+    kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    if path := os.environ.get("PEER_PYTHONPATH"):  # packages the interpreter lacks, transformers for one
+        kept["PYTHONPATH"] = path
+    done = subprocess.run(command, env=kept | offline, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
