@@ -12,11 +12,19 @@ from lerobot_ray.tracking.wandb import WandbTracker
 from tests.tracking.trackers import run_info
 
 needs_wandb = pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="needs the extra wandb")
+END = b"last words"
 OFFLINE = {"enable": True, "mode": "offline"}
 
 
-def recorded(folder):
-    return [path.read_bytes() for path in sorted((folder / "wandb").glob("offline-run-*/run-*.wandb"))]
+def recorded(folder, *, runs):
+    """The contents of offline runs. W&B's own process writes them shortly after `finish` returns."""
+    deadline = time.monotonic() + 30
+    contents = []
+    while len(contents) < runs or not all(END in content for content in contents):
+        assert time.monotonic() < deadline, contents
+        time.sleep(0.05)
+        contents = [path.read_bytes() for path in sorted((folder / "wandb").glob("offline-run-*/run-*.wandb"))]
+    return contents
 
 
 def test_without_the_library_the_error_names_the_extra(monkeypatch):
@@ -31,11 +39,11 @@ def test_two_jobs_of_one_output_folder_are_one_offline_run(tmp_path):
         tracker = WandbTracker(WandBConfig(**OFFLINE, notes="notes of the run"), tags=["policy:act"])
         tracker.start(run_info(tmp_path, first_step=first))
         tracker.log({"train/loss": 0.123456 + first}, step=first + 5)
-        tracker.close(Outcome())
+        tracker.close(Outcome("finished", END.decode()))
         second = int(time.time())
         while int(time.time()) == second:  # W&B names an offline run's file by the second and overwrites
             time.sleep(0.02)
-    first_file, second_file = recorded(tmp_path)
+    first_file, second_file = recorded(tmp_path, runs=2)
     run_id = (tmp_path / "wandb_run.txt").read_text().encode()
     for content in (first_file, second_file):
         assert run_id in content
@@ -56,8 +64,8 @@ def test_a_checkpoints_policy_is_an_artifact_unless_switched_off(tmp_path, disab
     tracker = WandbTracker(WandBConfig(**OFFLINE, disable_artifact=disabled, add_tags=False), tags=["policy:act"])
     tracker.start(run_info(tmp_path, name="act on reach"))
     tracker.log_checkpoint(policy.parent, step=10)
-    tracker.close(Outcome())
-    (content,) = recorded(tmp_path)
+    tracker.close(Outcome("finished", END.decode()))
+    (content,) = recorded(tmp_path, runs=1)
     assert (b"act_on_reach-000010" in content) is not disabled
     assert (b"model.safetensors" in content) is not disabled
     assert b"policy:act" not in content
