@@ -22,40 +22,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lerobot_ray.core.errors import FrameError, LerobotRayError, StreamError
+from lerobot_ray.core.errors import LerobotRayError, StreamError
 from lerobot_ray.core.types import STREAM_INDEX
 from lerobot_ray.data.bad_episodes import SkippingOrder
 from lerobot_ray.data.plan import BlockPlan, StreamPlan
-from lerobot_ray.data.window_ahead import samples_ahead
-from lerobot_ray.on_ray.framing import frame_block, unframe_block
+from lerobot_ray.on_ray.decode import SAMPLE_ID_COLUMN, UNREADABLE_COLUMN
+from lerobot_ray.on_ray.framing import unframe_block
+from lerobot_ray.on_ray.segment import NodeLost, Segment, SegmentOptions
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from lerobot_ray.data.sample import SampleSpec
 
 logger = logging.getLogger(__name__)
 
-SAMPLE_ID_COLUMN = "sample_id"
-UNREADABLE_COLUMN = "unreadable_episodes"
-
 
 @dataclass(frozen=True, kw_only=True)
-class IngestOptions:
-    """How much of the cluster one rank's stream may use."""
+class IngestOptions(SegmentOptions):
+    """How one rank's stream is cut and buffered."""
 
-    num_decoders: int = 1
-    """Decode actors at most; the stream starts with the first that finds a place."""
-    cpus_per_decoder: float = 1.0
-    object_store_bytes: int | None = None
-    """Blocks of this stream that may lie in the object store at once. None: half the cluster's, shared by ranks."""
     buffered_blocks: int = 3
     """Blocks held ready beside the one being trained on; they hide the start of a segment."""
     segment_blocks: int = 2000
+    max_losses_in_a_row: int = 8
+    """How often actors or nodes may be lost without one block done before the stream gives up."""
     stall_warning_s: float = 60.0
     """Say what the cluster looks like when no block has arrived for so long."""
-    label_selector: dict[str, str] | None = None
-    """Run decode actors only on nodes with these Ray labels."""
 
 
 @dataclass(frozen=True)
@@ -76,47 +67,6 @@ def decoders_per_rank(
 ) -> int:
     """Decode actors for each rank when the user names no number: what training leaves over, at least one."""
     return max(1, int((cluster_cpus - training_cpus) / cpus_per_decoder) // world_size)
-
-
-class DecodeBlocks:
-    """The Ray Data function: holds one process's open containers and tables, turns a block number into a block."""
-
-    def __init__(self, spec: SampleSpec, plan: StreamPlan, first_block: int = 0) -> None:
-        from lerobot_ray.data.sample import BlockReader
-
-        self.plan, self.first_block = plan, first_block
-        self.reader = BlockReader(spec)
-
-    def __call__(self, numbers: pa.Table) -> pa.Table:
-        return self.decode(self.first_block + int(numbers.column(0)[0].as_py()))
-
-    def decode(self, number: int) -> pa.Table:
-        """Block `number`, framed for transport; on the way, a slice of what later blocks will need."""
-        ahead = samples_ahead(self.plan, number)
-        if ahead.size:
-            self.reader.read_ahead(ahead)
-        columns, unreadable = self._read(self.plan.block(number))
-        columns[UNREADABLE_COLUMN] = np.array(unreadable, dtype=np.int64)
-        return frame_block(number, columns)
-
-    def _read(self, block: BlockPlan) -> tuple[dict[str, Any], list[int]]:
-        """The block's columns, and the episodes that had to be replaced because they cannot be read."""
-        unreadable: list[int] = []
-        stream_indices, sample_ids = block.stream_indices.ravel(), block.sample_ids.ravel()
-        while True:
-            try:
-                columns = self.reader.read(sample_ids)
-            except FrameError as error:
-                order = self.plan.order
-                if not isinstance(order, SkippingOrder) or error.episode is None or error.episode in unreadable:
-                    raise
-                logger.warning("%s Its episode is replaced in block %d.", error, block.number)
-                unreadable.append(error.episode)
-                sample_ids = order.replacements(stream_indices, unreadable)
-            else:
-                columns[STREAM_INDEX] = stream_indices
-                columns[SAMPLE_ID_COLUMN] = sample_ids
-                return columns, unreadable
 
 
 class BlockStream:
@@ -226,24 +176,40 @@ class BlockStream:
 
     def _pull(self, first_block: int) -> None:
         try:
-            first = first_block
-            while not self._stopping.is_set() and first != self._end:
-                last = first + self.options.segment_blocks
-                last = last if self._end is None else min(last, self._end)
-                self._pull_segment(first, last)
-                first = last
+            next_block, losses = first_block, 0
+            while not self._stopping.is_set() and next_block != self._end:
+                reached = self._pull_segment(next_block)
+                losses = losses + 1 if reached == next_block else 0
+                if losses > self.options.max_losses_in_a_row:
+                    raise StreamError(
+                        f"decode actors were lost {losses} times in a row before block {reached} was done. Out of "
+                        "memory? Give them more room (fewer with --num_workers), or look at the Ray logs of their node."
+                    )
+                next_block = reached
             self._hand_over(None)
         except BaseException as error:  # handed to the consumer, which raises it
             self._hand_over(_own_error(error))
 
-    def _pull_segment(self, first: int, last: int) -> None:
-        tables = iter(build_segment(self.spec, self.plan, first, last, self.options))
-        while not self._stopping.is_set():
-            table = next(tables, None)
-            if table is None:
-                return
-            self._hand_over(unframe_block(table))
-        del tables  # ends the Ray Data execution and its actors
+    def _pull_segment(self, first: int) -> int:
+        """Hand over blocks from `first` on, until the end of a segment or a loss; the block that comes next."""
+        import ray
+
+        last = first + self.options.segment_blocks
+        last = last if self._end is None else min(last, self._end)
+        segment = Segment(self.spec, self.plan, first, last, self.options)
+        try:
+            while (table := segment.next(self._stopping)) is not None:
+                number, columns = unframe_block(table)
+                self._hand_over((number, columns))
+                first = number + 1
+        except (NodeLost, ray.exceptions.RayError) as error:
+            if isinstance(error, ray.exceptions.RayTaskError):
+                raise
+            name = type(error).__name__
+            logger.warning("rank %d: %s while decoding; going on from block %d", self.plan.rank, name, first)
+        finally:
+            segment.close()
+        return first
 
     def _hand_over(self, item: Any) -> None:
         while not self._stopping.is_set():
@@ -252,41 +218,6 @@ class BlockStream:
                 return
             except queue.Full:
                 continue
-
-
-def build_segment(
-    spec: SampleSpec, plan: StreamPlan, first: int, last: int, options: IngestOptions
-) -> Iterator[pa.Table]:
-    """Blocks [first, last) as framed tables, decoded by a pool of actors that lives as long as the iterator."""
-    import ray
-
-    dataset = ray.data.range(last - first, override_num_blocks=last - first).map_batches(
-        DecodeBlocks,
-        fn_constructor_args=(spec, plan, first),
-        batch_size=None,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=options.num_decoders),
-        num_cpus=options.cpus_per_decoder,
-        scheduling_strategy="DEFAULT",  # near the consumer while its node has room, then anywhere
-    )
-    context = dataset.context
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.target_max_block_size = None  # a block is one row, and stays one
-    execution = context.execution_options
-    execution.preserve_order = True
-    execution.label_selector = options.label_selector
-    execution.resource_limits = ray.data.ExecutionResources(
-        cpu=options.num_decoders * options.cpus_per_decoder,
-        object_store_memory=options.object_store_bytes or _fair_share_of_store(plan.world_size),
-    )
-    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
-
-
-def _fair_share_of_store(world_size: int) -> int:
-    import ray
-
-    return int(ray.cluster_resources().get("object_store_memory", 1 << 30) / 2 / world_size)
 
 
 def _cluster_now() -> str:
@@ -303,7 +234,8 @@ def _own_error(error: BaseException) -> BaseException:
     """Our own error from inside a decode actor, if that is what Ray wrapped; else the error as it is."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, LerobotRayError):
+        cause = getattr(seen, "cause", None) or seen.__cause__  # Ray's wrapper is an instance of both, and says more
+        if isinstance(seen, LerobotRayError) and not isinstance(cause, LerobotRayError):
             return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
+        seen = cause
     return error

@@ -5,27 +5,29 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import psutil
 import pytest
 
 from lerobot_ray.core.errors import FrameError, StreamError
+from lerobot_ray.data.bad_episodes import SkippingOrder
 from lerobot_ray.data.episodes import select_episodes
 from lerobot_ray.data.metadata import open_metadata
 from lerobot_ray.data.order import build_order
 from lerobot_ray.data.plan import StreamPlan
 from lerobot_ray.data.sample import BlockReader, SampleSpec
 from lerobot_ray.on_ray import ingest
+from lerobot_ray.on_ray.decode import DecodeBlocks
 from lerobot_ray.on_ray.ingest import BlockStream, IngestOptions
+from tests.make_dataset import make_dataset
 
 pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory) -> SampleSpec:
-    from tests.make_dataset import make_dataset
-
     root = make_dataset(tmp_path_factory.mktemp("ingest") / "ds", files="many")
     metadata = open_metadata("test/ingest", root=root)
     return SampleSpec(
@@ -38,7 +40,9 @@ def make_plan(
 ) -> StreamPlan:
     selection = spec.selection
     return StreamPlan(
-        order=build_order("frames", num_samples=selection.num_samples, seed=3, episode_lengths=np.diff(selection.starts)),
+        order=build_order(
+            "frames", num_samples=selection.num_samples, seed=3, episode_lengths=np.diff(selection.starts)
+        ),
         global_batch=8,
         micro_batch=4,
         world_size=world_size,
@@ -115,8 +119,6 @@ def test_closing_early_frees_the_decoders(ray_cluster, spec):
 
 
 def test_a_frame_that_cannot_be_decoded_stops_the_stream_with_its_name(ray_cluster, tmp_path):
-    from tests.make_dataset import make_dataset
-
     root = make_dataset(tmp_path / "broken", files="many")
     metadata = open_metadata("test/broken", root=root)
     spec = SampleSpec(metadata=metadata, selection=select_episodes(metadata.episodes), offsets={})
@@ -126,22 +128,55 @@ def test_a_frame_that_cannot_be_decoded_stops_the_stream_with_its_name(ray_clust
         list(stream)
 
 
+def test_an_episode_that_cannot_be_read_is_replaced_when_asked(ray_cluster, tmp_path):
+    root = make_dataset(tmp_path / "broken", files="many")
+    metadata = open_metadata("test/broken", root=root)
+    spec = SampleSpec(metadata, select_episodes(metadata.episodes))
+    broken = sorted((root / "videos").rglob("*.mp4"))[2]
+    broken.write_bytes(broken.read_bytes()[:200])
+    plan = make_plan(spec)
+    plan = replace(plan, order=SkippingOrder(plan.order, spec.selection))
+    with BlockStream(spec, plan, num_blocks=12, options=IngestOptions(num_decoders=2)) as stream:
+        blocks = list(stream)
+        assert stream.unreadable == {2}
+    indices = np.concatenate([block.columns["stream_index"] for block in blocks])
+    assert np.array_equal(indices, np.arange(12 * 12))
+    planned = np.concatenate([block.plan.sample_ids.ravel() for block in blocks])
+    got = np.concatenate([block.columns["sample_id"] for block in blocks])
+    was_bad = spec.selection.locate(planned)[0] == 2
+    assert was_bad.any()
+    assert np.array_equal(got[~was_bad], planned[~was_bad])
+    assert not np.any(np.concatenate([block.columns["episode_index"] for block in blocks]) == 2)
+
+
+class Misordered:
+    """Ray Data as it has never been seen to be: real blocks, in the order given."""
+
+    def __init__(self, decode: DecodeBlocks, numbers) -> None:
+        self._tables = map(decode.decode, numbers)
+
+    def next(self, stopping):
+        return next(self._tables, None)
+
+    def close(self):
+        pass
+
+
 @pytest.mark.parametrize(
     ("numbers", "message"),
-    [([0, 1, 1], "twice"), ([0, 2, 3, 4, 5, 6, 7, 8], "missing"), ([0, 1], "ended before")],
+    [([0, 1, 1], "twice"), ([0, 2, 3, 4, 5, 6, 7, 8], "missing"), ([0, 1], "before block 2")],
     ids=["repeat", "gap", "short"],
 )
-def test_a_stream_that_repeats_or_skips_is_refused(spec, monkeypatch, numbers, message):
-    """What Ray Data has never been seen to do: the blocks themselves are real, their order is not."""
+def test_a_stream_that_repeats_or_skips_is_refused(ray_cluster, spec, monkeypatch, numbers, message):
     plan = make_plan(spec)
-    decode = ingest.DecodeBlocks(spec, plan, 0)
-    monkeypatch.setattr(ingest, "build_segment", lambda *_: map(decode.decode, numbers))
+    blocks = iter([numbers])
+    monkeypatch.setattr(ingest, "Segment", lambda *_: Misordered(DecodeBlocks(spec, plan), next(blocks, [])))
     with pytest.raises(StreamError, match=message), BlockStream(spec, plan, num_blocks=9) as stream:
         list(stream)
 
 
-def test_other_samples_under_the_right_number_are_refused(spec, monkeypatch):
-    decode = ingest.DecodeBlocks(spec, make_plan(spec, start=8), 0)
-    monkeypatch.setattr(ingest, "build_segment", lambda *_: map(decode.decode, range(3)))
+def test_other_samples_under_the_right_number_are_refused(ray_cluster, spec, monkeypatch):
+    decode = DecodeBlocks(spec, make_plan(spec, start=8))
+    monkeypatch.setattr(ingest, "Segment", lambda *_: Misordered(decode, range(3)))
     with pytest.raises(StreamError, match="other samples"), BlockStream(spec, make_plan(spec), num_blocks=3) as stream:
         list(stream)

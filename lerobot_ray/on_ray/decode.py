@@ -1,0 +1,66 @@
+"""What runs in a decode actor: a block number in, a framed block out."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lerobot_ray.core.errors import FrameError
+from lerobot_ray.core.types import STREAM_INDEX
+from lerobot_ray.data.bad_episodes import SkippingOrder
+from lerobot_ray.data.plan import BlockPlan, StreamPlan
+from lerobot_ray.data.window_ahead import samples_ahead
+from lerobot_ray.on_ray.framing import NUMBER, frame_block
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from lerobot_ray.data.sample import SampleSpec
+
+logger = logging.getLogger(__name__)
+
+SAMPLE_ID_COLUMN = "sample_id"
+UNREADABLE_COLUMN = "unreadable_episodes"
+
+
+class DecodeBlocks:
+    """The Ray Data function: holds one process's open containers and tables, turns a block number into a block."""
+
+    def __init__(self, spec: SampleSpec, plan: StreamPlan) -> None:
+        from lerobot_ray.data.sample import BlockReader
+
+        self.plan = plan
+        self.reader = BlockReader(spec)
+
+    def __call__(self, numbers: pa.Table) -> pa.Table:
+        return self.decode(int(numbers.column(NUMBER)[0].as_py()))
+
+    def decode(self, number: int) -> pa.Table:
+        """Block `number`, framed for transport; on the way, a slice of what later blocks will need."""
+        ahead = samples_ahead(self.plan, number)
+        if ahead.size:
+            self.reader.read_ahead(ahead)
+        columns, unreadable = self._read(self.plan.block(number))
+        columns[UNREADABLE_COLUMN] = np.array(unreadable, dtype=np.int64)
+        return frame_block(number, columns)
+
+    def _read(self, block: BlockPlan) -> tuple[dict[str, Any], list[int]]:
+        """The block's columns, and the episodes that had to be replaced because they cannot be read."""
+        unreadable: list[int] = []
+        stream_indices, sample_ids = block.stream_indices.ravel(), block.sample_ids.ravel()
+        while True:
+            try:
+                columns = self.reader.read(sample_ids)
+            except FrameError as error:
+                order = self.plan.order
+                if not isinstance(order, SkippingOrder) or error.episode is None or error.episode in unreadable:
+                    raise
+                logger.warning("%s Its episode is replaced in block %d.", error, block.number)
+                unreadable.append(error.episode)
+                sample_ids = order.replacements(stream_indices, unreadable)
+            else:
+                columns[STREAM_INDEX] = stream_indices
+                columns[SAMPLE_ID_COLUMN] = sample_ids
+                return columns, unreadable

@@ -1,0 +1,149 @@
+"""One execution of Ray Data: a run of consecutive block numbers through a pool of decode actors.
+
+It runs on a thread of its own, so that it can be given up. Ray restarts an actor whose process died, and the work goes
+on. But work of an actor whose node died waits for that actor, and the actor for room, for ever if the rest of the
+cluster is busy with the same work (`tests/on_ray/test_ingest_nodes.py`). What is left of a segment is arithmetic: it is
+cheaper to start it again on the nodes that are left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lerobot_ray.data.plan import StreamPlan
+from lerobot_ray.on_ray.decode import DecodeBlocks
+from lerobot_ray.on_ray.framing import NUMBER
+
+if TYPE_CHECKING:
+    import ray.data
+
+    from lerobot_ray.data.sample import SampleSpec
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentOptions:
+    """How much of the cluster one rank's decoding may use."""
+
+    num_decoders: int = 1
+    """Decode actors at most; work starts with the first that finds a place."""
+    cpus_per_decoder: float = 1.0
+    object_store_bytes: int | None = None
+    """Blocks of this stream that may lie in the object store at once. None: half the cluster's, shared by ranks."""
+    labels: dict[str, str] | None = None
+    """Run decode actors only on nodes with these Ray labels."""
+    node_loss_patience_s: float = 10.0
+    """How long nothing may arrive after a node was lost before the segment is started again."""
+
+
+class NodeLost(Exception):
+    """A node died and the segment stopped moving: start what is left of it again."""
+
+
+class Segment:
+    """Blocks [first, last) as framed tables, in order."""
+
+    def __init__(self, spec: SampleSpec, plan: StreamPlan, first: int, last: int, options: SegmentOptions) -> None:
+        self._patience_s = options.node_loss_patience_s
+        self._dataset = decoding_dataset(spec, plan, first, last, options)
+        self._nodes = _alive_nodes()
+        self._tables: queue.Queue[Any] = queue.Queue(maxsize=1)
+        self._closed = threading.Event()
+        threading.Thread(target=self._iterate, daemon=True, name=f"segment-{first}").start()
+
+    def next(self, stopping: threading.Event) -> pa.Table | None:
+        """The next table; None at the end, or when `stopping` is set meanwhile."""
+        quiet_since = time.monotonic()
+        while not stopping.is_set():
+            try:
+                item = self._tables.get(timeout=_POLL_S)
+            except queue.Empty:
+                if time.monotonic() - quiet_since > self._patience_s and not self._nodes <= _alive_nodes():
+                    raise NodeLost from None
+                continue
+            if isinstance(item, BaseException):
+                raise item
+            return item
+        return None
+
+    def close(self) -> None:
+        """End the execution and its actors, also one that waits for what will never come."""
+        self._closed.set()
+        executor = self._dataset._current_executor  # no public way reaches a running execution from another thread
+        if executor is not None:
+            with contextlib.suppress(Exception):  # half of what it talks to may be gone
+                executor.shutdown(force=True)
+
+    def _iterate(self) -> None:
+        try:
+            for table in self._dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+                self._offer(table)
+                if self._closed.is_set():
+                    return
+            self._offer(None)
+        except BaseException as error:  # raised where somebody can act on it
+            self._offer(error)
+
+    def _offer(self, item: Any) -> None:
+        while not self._closed.is_set():
+            with contextlib.suppress(queue.Full):
+                self._tables.put(item, timeout=_POLL_S)
+                return
+
+
+def decoding_dataset(
+    spec: SampleSpec, plan: StreamPlan, first: int, last: int, options: SegmentOptions
+) -> ray.data.Dataset:
+    """Block numbers mapped to blocks; nothing runs yet."""
+    import ray
+
+    labels = options.labels or {}
+    # One Arrow row per block number, put here: unlike `ray.data.range`, that needs no CPU of its own, for which it
+    # would wait for ever where decode actors have taken the last one.
+    numbers = [pa.table({NUMBER: [number]}) for number in range(first, last)]
+    dataset = ray.data.from_blocks(numbers).map_batches(
+        DecodeBlocks,
+        fn_constructor_args=(spec, plan),
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=options.num_decoders),
+        num_cpus=options.cpus_per_decoder,
+        # near the consumer while its node has room, then anywhere
+        label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id(), **labels},
+        fallback_strategy=[{"label_selector": labels}],
+    )
+    context = dataset.context
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # a FrameError arrives as one, not as text in another
+    context.target_max_block_size = None  # a block is one row, and stays one
+    execution = context.execution_options
+    execution.preserve_order = True
+    execution.resource_limits = ray.data.ExecutionResources(
+        cpu=options.num_decoders * options.cpus_per_decoder,
+        object_store_memory=options.object_store_bytes or _fair_share_of_store(plan.world_size),
+    )
+    return dataset
+
+
+def _fair_share_of_store(world_size: int) -> int:
+    import ray
+
+    return int(ray.cluster_resources().get("object_store_memory", 1 << 30) / 2 / world_size)
+
+
+def _alive_nodes() -> set[str]:
+    import ray
+
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
