@@ -185,6 +185,11 @@ class Recording:
         (self.folder / "commit.json").unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def discard(self) -> None:
+        """Removes the recording with everything in it."""
+        (self.folder / "recording.json").unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def _episode_folder(self, episode: int) -> Path:
         return self.folder / "episodes" / f"{episode:06d}"
 

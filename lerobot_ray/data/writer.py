@@ -176,7 +176,7 @@ class DatasetWriter:
     def save_episode(self) -> None:
         """Makes the open episode safe on disk. The next frame begins another."""
         self._check_open()
-        if self._episode is None:
+        if self._episode is None or not self._episode.length:
             raise DatasetError(
                 f"{self.repo_id}, episode {self.num_episodes}: save_episode() without a frame. Call add_frame() first."
             )
@@ -210,7 +210,8 @@ class DatasetWriter:
             )
         if not self.num_episodes:
             raise DatasetError(f"{self.repo_id}: finalize() without a saved episode; there is nothing to write.")
-        manifest.finalize(self._recording, progress=progress)
+        if self._recording.episodes:  # else nothing was added to a dataset that is there
+            manifest.finalize(self._recording, progress=progress)
         self.close()
 
     def close(self) -> None:
@@ -218,6 +219,8 @@ class DatasetWriter:
         if not self._closed:
             self.discard_episode()
             self._png.shutdown()
+            if not self._recording.episodes:
+                self._recording.discard()
             self._closed = True
 
     def __enter__(self) -> DatasetWriter:
@@ -226,15 +229,20 @@ class DatasetWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and not self._closed:
-            self.finalize()
-        elif not self._closed:
+        if self._closed:
+            return
+        try:
+            if kind is None:
+                self.finalize()
+        finally:
+            kept = len(self._recording.episodes)
             self.close()
+        if kind is not None and kept:
             logger.warning(
                 "%s: recording stopped by %s; %d saved episodes are kept. DatasetWriter.resume(%r) goes on.",
                 self.repo_id,
-                kind.__name__ if kind else "close",
-                len(self._recording.episodes),
+                kind.__name__,
+                kept,
                 str(self.root),
             )
 
@@ -258,6 +266,9 @@ class _OpenEpisode:
 
     def add(self, frame: Mapping[str, Any], task: str) -> None:
         for name, spec in self._writer._given.items():
+            if spec.is_depth:  # before anything is added: a refused frame leaves the episode as it was
+                self._check_depth_unit(spec, frame[name])
+        for name, spec in self._writer._given.items():
             if spec.is_camera:
                 self._add_camera(spec, frame[name])
             else:
@@ -267,7 +278,6 @@ class _OpenEpisode:
 
     def _add_camera(self, spec: FeatureSpec, pixels: np.ndarray) -> None:
         if spec.is_depth:
-            self._check_depth_unit(spec, pixels)
             self._counts[spec.name].append(subsampled(pixels).copy())
         else:
             self._counts[spec.name].append(byte_counts(pixels))
