@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from lerobot_ray.core.errors import ProcessorError
@@ -99,7 +99,8 @@ class Pipeline:
         for index, step in enumerate(self.steps):
             if state := _state_of(step):
                 tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-                save_file(tensors, folder / state_file_name(self.name, index, step))
+                # Not save_file: it makes files that only their owner can read, of no use on a shared disk.
+                (folder / state_file_name(self.name, index, step)).write_bytes(save(tensors))
         (folder / f"{file_stem(self.name)}.json").write_text(json.dumps(self.document(), indent=2), encoding="utf-8")
 
     def _entry(self, index: int, step: Any) -> dict[str, Any]:

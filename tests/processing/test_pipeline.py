@@ -100,6 +100,11 @@ def test_steps_without_state_write_no_state_file(tmp_path):
     assert all("state_file" not in step for step in document["steps"])
 
 
+def test_state_files_are_as_readable_as_any_other(tmp_path):
+    plain().save_pretrained(tmp_path)
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
+
+
 def test_names_become_file_names(tmp_path):
     Pipeline([normalizer()], name="My Pipe/x").save_pretrained(tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
