@@ -35,6 +35,10 @@ STREAM_INDEX = "stream_index"
 INDEX_FEATURES = (TIMESTAMP, FRAME_INDEX, EPISODE_INDEX, INDEX, TASK_INDEX)
 """The five features every dataset ends with, in this order."""
 
+VALID_ACTIONS = "valid_actions"
+"""Ours: float32 (B,), actions of a sample that are not padding, averaged over the step's global batch. A masked loss
+divided by it is the same however the batch is split."""
+
 
 class FeatureType(str, Enum):
     """What a policy may do with a feature. The values are what LeRobot writes."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lerobot_ray.core.errors import FrameError
-from lerobot_ray.core.types import STREAM_INDEX
+from lerobot_ray.core.types import ACTION, STREAM_INDEX, VALID_ACTIONS
 from lerobot_ray.data.bad_episodes import SkippingOrder
 from lerobot_ray.data.plan import BlockPlan, StreamPlan
+from lerobot_ray.data.valid_actions import valid_actions_of_steps
 from lerobot_ray.data.window_ahead import samples_ahead
 from lerobot_ray.on_ray.framing import NUMBER, frame_block
 
@@ -31,7 +32,7 @@ class DecodeBlocks:
     def __init__(self, spec: SampleSpec, plan: StreamPlan) -> None:
         from lerobot_ray.data.sample import BlockReader
 
-        self.plan = plan
+        self.spec, self.plan = spec, plan
         self.reader = BlockReader(spec)
 
     def __call__(self, numbers: pa.Table) -> pa.Table:
@@ -43,6 +44,11 @@ class DecodeBlocks:
         if ahead.size:
             self.reader.read_ahead(ahead)
         columns, unreadable = self._read(self.plan.block(number))
+        if ACTION in self.spec.offsets:
+            per_micro_batch = valid_actions_of_steps(
+                self.plan, self.spec.selection, self.spec.offsets[ACTION], self.plan.block(number).step
+            )
+            columns[VALID_ACTIONS] = np.repeat(per_micro_batch, self.plan.micro_batch)
         columns[UNREADABLE_COLUMN] = np.array(unreadable, dtype=np.int64)
         return frame_block(number, columns)
 

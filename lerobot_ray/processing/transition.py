@@ -25,6 +25,7 @@ from lerobot_ray.core.types import (
     TASK_INDEX,
     TIMESTAMP,
     TRUNCATED,
+    VALID_ACTIONS,
     Batch,
 )
 
@@ -35,7 +36,7 @@ INFO = "info"
 COMPLEMENTARY = "complementary_data"
 
 LANGUAGE_KEYS = ("language_persistent", "language_events", "messages", "message_streams", "target_message_indices")
-COMPLEMENTARY_KEYS = (TASK, INDEX, TASK_INDEX, EPISODE_INDEX, TIMESTAMP, *LANGUAGE_KEYS, STREAM_INDEX)
+COMPLEMENTARY_KEYS = (TASK, INDEX, TASK_INDEX, EPISODE_INDEX, TIMESTAMP, *LANGUAGE_KEYS, STREAM_INDEX, VALID_ACTIONS)
 """What passes a pipeline besides observations, actions, rewards and masks. Anything else of a batch is dropped."""
 
 
