@@ -19,7 +19,7 @@ MILLIMETRES = 1000.0
 
 @dataclass(frozen=True)
 class DepthCoding:
-    """The range and curve of the codes. The limits are in metres, as info.json has them; `unit` is that of the frames."""
+    """The range and curve of the codes. Limits are in metres, as info.json has them; `unit` is that of the frames."""
 
     unit: str = "mm"
     min_m: float = 0.01
