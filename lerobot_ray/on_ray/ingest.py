@@ -196,7 +196,7 @@ class BlockStream:
 
         last = first + self.options.segment_blocks
         last = last if self._end is None else min(last, self._end)
-        segment = Segment(self.spec, self.plan, first, last, self.options)
+        segment, is_stuck = Segment(self.spec, self.plan, first, last, self.options), False
         try:
             while (table := segment.next(self._stopping)) is not None:
                 number, columns = unframe_block(table)
@@ -205,10 +205,11 @@ class BlockStream:
         except (NodeLost, ray.exceptions.RayError) as error:
             if isinstance(error, ray.exceptions.RayTaskError):
                 raise
+            is_stuck = True
             name = type(error).__name__
             logger.warning("rank %d: %s while decoding; going on from block %d", self.plan.rank, name, first)
         finally:
-            segment.close()
+            segment.close(is_stuck=is_stuck)
         return first
 
     def _hand_over(self, item: Any) -> None:

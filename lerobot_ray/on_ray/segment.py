@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.5
+_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,8 @@ class Segment:
         self._nodes = _alive_nodes()
         self._tables: queue.Queue[Any] = queue.Queue(maxsize=1)
         self._closed = threading.Event()
-        threading.Thread(target=self._iterate, daemon=True, name=f"segment-{first}").start()
+        self._thread = threading.Thread(target=self._iterate, daemon=True, name=f"segment-{first}")
+        self._thread.start()
 
     def next(self, stopping: threading.Event) -> pa.Table | None:
         """The next table; None at the end, or when `stopping` is set meanwhile."""
@@ -77,13 +79,20 @@ class Segment:
             return item
         return None
 
-    def close(self) -> None:
-        """End the execution and its actors, also one that waits for what will never come."""
+    def close(self, *, is_stuck: bool = False) -> None:
+        """End the execution and its actors. `is_stuck`: it waits for what will never come, so do not wait for it.
+
+        Returns when its thread has ended, for a thread that talks to Ray after `ray.shutdown` ends the whole process.
+        """
         self._closed.set()
+        self._thread.join(timeout=0 if is_stuck else _PATIENCE_S)
+        if not self._thread.is_alive():
+            return
         executor = self._dataset._current_executor  # no public way reaches a running execution from another thread
         if executor is not None:
             with contextlib.suppress(Exception):  # half of what it talks to may be gone
                 executor.shutdown(force=True)
+        self._thread.join(timeout=_PATIENCE_S)
 
     def _iterate(self) -> None:
         try:

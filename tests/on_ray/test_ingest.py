@@ -158,7 +158,7 @@ class Misordered:
     def next(self, stopping):
         return next(self._tables, None)
 
-    def close(self):
+    def close(self, *, is_stuck):
         pass
 
 
