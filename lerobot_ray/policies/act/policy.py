@@ -17,9 +17,8 @@ from lerobot_ray.policies.act.config import ACTConfig
 from lerobot_ray.policies.act.ensemble import TemporalEnsemble
 from lerobot_ray.policies.act.model import ACT
 from lerobot_ray.policies.backbone_weights import load_backbone_weights
+from lerobot_ray.policies.masking import ACTION_IS_PAD, masked_losses, masked_mean
 from lerobot_ray.policies.protocol import PretrainedPolicy, Reduction, require_keys
-
-ACTION_IS_PAD = f"{ACTION}_is_pad"
 
 
 class ACTPolicy(PretrainedPolicy):
@@ -60,21 +59,15 @@ class ACTPolicy(PretrainedPolicy):
         ]
 
     def forward(self, batch: Batch, reduction: Reduction = "mean") -> tuple[Tensor, dict[str, Any]]:
-        """L1 distance of predicted to true actions, plus the latent's divergence while training with the VAE.
-
-        The mean is over all actions that are not padding. A sample's own loss is over its own actions, so the mean of
-        those is the mean loss only where all samples have equally many.
-        """
+        """L1 distance of predicted to true actions that are not padding, plus the latent's divergence in training."""
         require_keys(batch, [*self._observed, ACTION, ACTION_IS_PAD], policy="ACT")
         latent = mean = log_variance = None
         if self.config.use_vae and self.training:
             mean, log_variance = self.model.infer_latent(batch)
             latent = mean + (log_variance / 2).exp() * self._draw_latent(mean, batch)
         predicted = self.model(batch, latent)
-        is_valid = ~batch[ACTION_IS_PAD][..., None]
-        distance = F.l1_loss(predicted, batch[ACTION], reduction="none") * is_valid
-        over = (1, 2) if reduction == "none" else (0, 1, 2)
-        l1 = distance.sum(over) / (is_valid.sum(over) * distance.shape[-1]).clamp(min=1)
+        distance = F.l1_loss(predicted, batch[ACTION], reduction="none")
+        l1 = masked_losses(distance, batch) if reduction == "none" else masked_mean(distance, batch)
         logged = {"l1_loss": l1.detach().mean()}
         if mean is None or log_variance is None:
             return l1, logged

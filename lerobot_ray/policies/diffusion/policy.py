@@ -15,9 +15,8 @@ from lerobot_ray.core.types import ACTION, OBS_ENV_STATE, OBS_STATE, STREAM_INDE
 from lerobot_ray.policies import noise as draws
 from lerobot_ray.policies.diffusion.config import DiffusionConfig
 from lerobot_ray.policies.diffusion.model import DiffusionModel
+from lerobot_ray.policies.masking import ACTION_IS_PAD, masked_losses, masked_mean
 from lerobot_ray.policies.protocol import PretrainedPolicy, Reduction, require_keys
-
-ACTION_IS_PAD = f"{ACTION}_is_pad"
 
 
 class DiffusionPolicy(PretrainedPolicy):
@@ -61,11 +60,9 @@ class DiffusionPolicy(PretrainedPolicy):
             timesteps = torch.randint(0, schedule.num_train_timesteps, (actions.shape[0],), device=actions.device)
         predicted = self.diffusion.unet(schedule.add_noise(actions, noise, timesteps), timesteps, condition)
         distance = F.mse_loss(predicted, noise if schedule.predicts_noise else actions, reduction="none")
-        over = (1, 2) if reduction == "none" else (0, 1, 2)
-        if not masks:
-            return distance.mean(over), None
-        is_valid = ~batch[ACTION_IS_PAD][..., None]
-        return (distance * is_valid).sum(over) / (is_valid.sum(over) * distance.shape[-1]).clamp(min=1), None
+        if masks:
+            return (masked_losses if reduction == "none" else masked_mean)(distance, batch), None
+        return distance.mean((1, 2)) if reduction == "none" else distance.mean(), None
 
     def _draw(self, stream_index: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Noise (B, T, A), denoising steps (B,) and crop words (B, cameras, 2) of these samples, in one draw."""
