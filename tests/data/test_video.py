@@ -344,6 +344,22 @@ def test_a_damaged_group_does_not_spoil_the_others(name, tmp_path):
             assert [number_in(f) for f in frames] == good.tolist()
 
 
+def test_what_leans_on_a_damaged_frame_is_damaged(tmp_path):
+    data = bytearray(clip("h264").read_bytes())
+    with av.open(str(clip("h264"))) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][40]  # key frames: 0, 30, 60
+    data[packet.pos + 30 : packet.pos + packet.size] = bytes(packet.size - 30)  # the decoder hides it as well as it can
+    (tmp_path / "damaged.mp4").write_bytes(data)
+    with VideoReader() as reader:
+        for number in [*range(40), *range(60, 90), 35, 39]:
+            assert number_in(reader.read(tmp_path / "damaged.mp4", [number / 30])[0]) == number
+        for number in (40, 41, 50, 59):
+            with pytest.raises(FrameError, match="it is damaged"):
+                reader.read(tmp_path / "damaged.mp4", [number / 30])
+        with pytest.raises(FrameError, match="it is damaged"):
+            reader.read(tmp_path / "damaged.mp4", np.arange(30, 60) / 30)
+
+
 def test_a_file_may_be_replaced_or_vanish(tmp_path):
     path = encode(tmp_path / "episode.mp4", range(10))
     with VideoReader() as reader:
