@@ -8,6 +8,10 @@ from typing import Any, Literal
 from lerobot_ray.config.marks import NEWER, OURS, unused
 from lerobot_ray.core.errors import ConfigError
 
+SHARD_FRAMES = 256
+WINDOW_SHARDS = 16
+"""Together 4096 frames from 16 places: well mixed, and two windows of two 640x480 cameras are 7.5 GB."""
+
 
 @dataclass(frozen=True)
 class ImageTransformConfig:
@@ -90,10 +94,11 @@ class DatasetConfig:
     order: Literal["frames", "shards", "lerobot", "sequential"] | None = field(default=None, metadata=OURS)
     """Order of samples. frames: a uniform shuffle of every epoch. shards: a shuffle that reads files in long runs, for
     sequential decoding and far storage. lerobot: the very order of `lerobot-train`. sequential: none. null: frames."""
-    shard_frames: int = field(default=4096, metadata=OURS)
-    """Frames in a shard, about; whole episodes. Only for order=shards."""
-    window_shards: int = field(default=32, metadata=OURS)
-    """Shards whose frames are mixed with one another. Only for order=shards."""
+    shard_frames: int = field(default=SHARD_FRAMES, metadata=OURS)
+    """Frames in a shard, about: one run of consecutive frames. Only for order=shards."""
+    window_shards: int = field(default=WINDOW_SHARDS, metadata=OURS)
+    """Shards whose frames are mixed with one another; two such windows are kept decoded in memory. Only for
+    order=shards."""
     cache: Literal["none", "memory", "disk"] = field(default="none", metadata=OURS)
     """Keep decoded frames for later epochs, once per node: in shared memory, on disk, or not at all."""
     cache_gb: float = field(default=8.0, metadata=OURS)

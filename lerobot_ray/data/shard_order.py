@@ -18,11 +18,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from lerobot_ray.config.dataset import SHARD_FRAMES, WINDOW_SHARDS
 from lerobot_ray.core.errors import ConfigError, DatasetError
 from lerobot_ray.data.permutation import SHARDS, WINDOW, distinct_values, permute, random_words
-
-SHARD_FRAMES = 4096
-WINDOW_SHARDS = 32
 
 
 @dataclass(frozen=True)
