@@ -86,7 +86,7 @@ def complete_checkpoints(run_dir: Path) -> list[Path]:
     if not parent.is_dir():
         return []
     found = [
-        path for path in parent.iterdir() if path.name.isdigit() and not path.is_symlink() and _has_all_files(path)
+        path for path in parent.iterdir() if path.name.isdigit() and not path.is_symlink() and damaged_files(path) == []
     ]
     return sorted(found, key=lambda path: int(path.name))
 
@@ -136,12 +136,15 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _has_all_files(checkpoint: Path) -> bool:
+def damaged_files(checkpoint: Path) -> list[str] | None:
+    """Files that are missing or of another size than was committed; None when there is no manifest to go by."""
     manifest = _manifest(checkpoint)
-    return manifest is not None and all(
-        (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == entry["bytes"]
-        for name, entry in manifest.items()
-    )
+    if manifest is None:
+        return None
+    paths = {name: checkpoint / name for name in manifest}
+    return [
+        name for name, path in paths.items() if not path.is_file() or path.stat().st_size != manifest[name]["bytes"]
+    ]
 
 
 def _manifest(checkpoint: Path) -> dict[str, dict] | None:

@@ -11,21 +11,45 @@ under any torch version: hyper-parameters it did not know keep the fresh optimiz
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
+from lerobot_ray.checkpoint.tensors import open_tensors, write_tensors
 from lerobot_ray.core.errors import CheckpointError
 
 STATE_NAME = "optimizer_state.safetensors"
 GROUPS_NAME = "optimizer_param_groups.json"
 SCHEDULER_NAME = "scheduler_state.json"
 
+MAIN = "main"
+"""What the optimizer is called where there is only one. Its files have no sub-folder."""
+
+IMPLEMENTATION = ("foreach", "fused", "capturable", "differentiable")
+"""Group entries that say how a step is computed, not what it computes: chosen where a run is, never loaded."""
+
 OptimizerState = dict[str, Any]
 """What `torch.optim.Optimizer.state_dict()` returns: `state` by parameter number, `param_groups`."""
+
+Place = Callable[[int, str, torch.Tensor], torch.Tensor]
+"""(parameter number, "exp_avg", the saved tensor) -> the tensor to load, on its device, in this rank's part."""
+
+_KIND = ("betas", "momentum", "alpha", "rho", "lr_decay", "decoupled_weight_decay")
+"""Group entries by which kinds of optimizers differ. The last one is a value: Adam and AdamW share the keys."""
+
+
+def portable(state: OptimizerState) -> OptimizerState:
+    """The state with torch free to choose the implementation where it is loaded, as LeRobot writes it."""
+    free = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}
+    groups = [{key: free.get(key, value) for key, value in group.items()} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}
+
+
+def state_folder(training_state: Path, name: str) -> Path:
+    """Where the optimizer called `name` and its schedule are kept."""
+    return training_state if name == MAIN else training_state / name
 
 
 def save_optimizer_state(state: OptimizerState, folder: Path) -> None:
@@ -36,35 +60,51 @@ def save_optimizer_state(state: OptimizerState, folder: Path) -> None:
         for number, entries in state["state"].items()
         for name, value in entries.items()
     }
-    save_file(tensors, folder / STATE_NAME)
+    write_tensors(tensors, folder / STATE_NAME)
     (folder / GROUPS_NAME).write_text(json.dumps([_plain(group) for group in state["param_groups"]], indent=4))
 
 
-def load_optimizer_state(fresh: OptimizerState, folder: Path) -> OptimizerState:
-    """The saved state, shaped like `fresh`, the state dict of the optimizer it is for."""
+def load_optimizer_state(fresh: OptimizerState, folder: Path, *, place: Place | None = None) -> OptimizerState:
+    """The saved state, shaped like `fresh`, the state dict of the optimizer it is for. Reads one tensor at a time."""
     try:
         groups = json.loads((folder / GROUPS_NAME).read_text())
-        tensors = load_file(folder / STATE_NAME)
     except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{folder} holds no optimizer state ({Path(error.filename or '').name} is missing)."
-        ) from error
-    saved, wanted = ([group["params"] for group in side] for side in (groups, fresh["param_groups"]))
-    if saved != wanted:
-        raise CheckpointError(
-            f"{folder / GROUPS_NAME}: saved for parameter groups of {[len(p) for p in saved]} parameters, this policy "
-            f"has {[len(p) for p in wanted]}. The checkpoint is of another policy, or of other trainable parameters."
-        )
+        raise CheckpointError(f"{folder} holds no optimizer state ({GROUPS_NAME} is missing).") from error
+    _check_groups(groups, fresh["param_groups"], folder / GROUPS_NAME)
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
-        _, number, name = key.split("/", 2)
-        state.setdefault(int(number), {})[name] = tensor
+    with open_tensors(folder / STATE_NAME) as file:
+        for key in file.keys():  # noqa: SIM118  not a mapping
+            _, number, name = key.split("/", 2)
+            tensor = file.get_tensor(key)
+            state.setdefault(int(number), {})[name] = place(int(number), name, tensor) if place else tensor
     merged = [
-        {key: _like(group[key], value) if key in group else value for key, value in current.items()}
+        {key: _like(group[key], value) if _is_loaded(key, group) else value for key, value in current.items()}
         | {key: value for key, value in group.items() if key == "initial_lr"}
         for group, current in zip(groups, fresh["param_groups"], strict=True)
     ]
     return {"state": state, "param_groups": merged}
+
+
+def _check_groups(saved: list[dict[str, Any]], fresh: list[dict[str, Any]], path: Path) -> None:
+    was, now = ([group["params"] for group in side] for side in (saved, fresh))
+    if was != now:
+        raise CheckpointError(
+            f"{path}: saved for parameter groups of {[len(p) for p in was]} parameters, this policy has "
+            f"{[len(p) for p in now]}. The checkpoint is of another policy, or of other trainable parameters."
+        )
+    for group, current in zip(saved, fresh, strict=True):
+        others = [key for key in _KIND[:-1] if (key in group) != (key in current)]
+        if not others and all(_KIND[-1] in side and side[_KIND[-1]] is not None for side in (group, current)):
+            others = [_KIND[-1]] if group[_KIND[-1]] != current[_KIND[-1]] else []
+        if others:
+            raise CheckpointError(
+                f"{path}: saved by another kind of optimizer (they differ in {', '.join(others)}). Resume with the "
+                "optimizer.type it was saved with, or start a new run from the saved policy."
+            )
+
+
+def _is_loaded(key: str, saved: Mapping[str, Any]) -> bool:
+    return key in saved and key not in IMPLEMENTATION
 
 
 def save_scheduler_state(state: Mapping[str, Any], folder: Path) -> None:

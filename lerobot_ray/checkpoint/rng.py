@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+
+from lerobot_ray.checkpoint.tensors import write_tensors
 
 RNG_NAME = "rng_state.safetensors"
 
 
-def save_rng_state(folder: Path) -> None:
-    """Write the state of Python's, numpy's (legacy) and torch's generators."""
+def rng_state() -> dict[str, torch.Tensor]:
+    """The state of Python's, numpy's (legacy) and torch's generators, now."""
     version, internal, _ = random.getstate()
     _, keys, position, has_gauss, gaussian = np.random.get_state(legacy=True)
     tensors = {
@@ -30,7 +32,12 @@ def save_rng_state(folder: Path) -> None:
     }
     if torch.cuda.is_available():
         tensors["torch_cuda_rng_state"] = torch.cuda.get_rng_state()
-    save_file(tensors, folder / RNG_NAME)
+    return tensors
+
+
+def save_rng_state(folder: Path) -> None:
+    """Write the state of this process's generators."""
+    write_tensors(rng_state(), folder / RNG_NAME)
 
 
 def load_rng_state(folder: Path) -> None:

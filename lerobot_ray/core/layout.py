@@ -29,7 +29,11 @@ POSTPROCESSOR_NAME = "policy_postprocessor"
 CHECKPOINTS_DIR = "checkpoints"
 LAST_LINK = "last"
 PRETRAINED_DIR = "pretrained_model"
+PRETRAINED_EMA_DIR = "pretrained_model_ema"
 TRAINING_STATE_DIR = "training_state"
+TRAINING_STEP_NAME = "training_step.json"
+OWN_STATE_NAME = "lerobot_ray_state.json"
+"""Where our run stands, in `training_state` beside LeRobot's `training_step.json`."""
 
 
 def next_file(chunk_index: int, file_index: int, *, chunks_size: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from lerobot_ray.checkpoint.optimizer import IMPLEMENTATION, MAIN, portable
 from lerobot_ray.config.optim import (
     AdamConfig,
     AdamWConfig,
@@ -21,13 +22,7 @@ from lerobot_ray.config.optim import (
 )
 from lerobot_ray.core.errors import CheckpointError, ConfigError, PolicyError
 
-MAIN = "main"
-"""What the optimizer is called where there is only one."""
-
 FUSED_DEVICES = ("cuda", "cpu", "mps", "xpu")
-IMPLEMENTATION = ("foreach", "fused", "capturable", "differentiable")
-"""Group entries that say how a step is computed here, not what it computes."""
-
 MULTI_ADAM_DEFAULTS = {"betas": (0.9, 0.999), "eps": 1e-5}
 XVLA_VLM_SCALE = 0.1
 
@@ -71,13 +66,7 @@ def build_optimizer(config: OptimizerConfig, params: Any, *, fused: bool | None 
 
 def portable_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The state dict to save: LeRobot's keys, with torch free to choose the implementation where it is loaded."""
-    state = optimizer.state_dict()
-    chosen_there = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}
-    groups = [
-        {key: chosen_there.get(key, value) if key in IMPLEMENTATION else value for key, value in group.items()}
-        for group in state["param_groups"]
-    ]
-    return {**state, "param_groups": groups}
+    return portable(optimizer.state_dict())
 
 
 def load_portable_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:

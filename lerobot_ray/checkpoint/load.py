@@ -1,0 +1,182 @@
+"""Brings a run back to where a checkpoint left it: weights, optimizers, schedules, average, loss scale.
+
+Every rank reads the files itself, one tensor at a time, and keeps its part: nothing is sent between ranks, a sharded
+run needs no more room than its shards, and a checkpoint of any number of workers loads on any other.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lerobot_ray.checkpoint.find import find_checkpoint
+from lerobot_ray.checkpoint.optimizer import (
+    MAIN,
+    SCHEDULER_NAME,
+    load_optimizer_state,
+    load_scheduler_state,
+    state_folder,
+)
+from lerobot_ray.checkpoint.save import EMA_NAME, SCALER_NAME
+from lerobot_ray.checkpoint.snapshot import COMPILED_PREFIX, all_weights, average_by_weight, identity_of
+from lerobot_ray.checkpoint.state import RunRecord, is_lerobot_checkpoint, load_record
+from lerobot_ray.checkpoint.tensors import is_in_parts, open_tensors, part_of, put, whole
+from lerobot_ray.core.errors import CheckpointError
+from lerobot_ray.core.layout import PRETRAINED_DIR, PRETRAINED_EMA_DIR, TRAINING_STATE_DIR, WEIGHTS_NAME
+
+__all__ = [
+    "RunRecord",
+    "find_checkpoint",
+    "is_lerobot_checkpoint",
+    "load_record",
+    "load_training_state",
+    "load_weights",
+]
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 6
+
+
+def load_training_state(
+    checkpoint: Path,
+    *,
+    policy: torch.nn.Module,
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    schedules: Mapping[str, torch.optim.lr_scheduler.LRScheduler],
+    ema: Any | None = None,
+    scaler: Any | None = None,
+) -> None:
+    """Collective under sharding: every rank calls this, with the checkpoint in reach of its file system.
+
+    All are built and placed already, the optimizers over the placed parameters. CheckpointError says what does not fit.
+    """
+    checkpoint = Path(checkpoint)
+    folder = checkpoint / TRAINING_STATE_DIR
+    load_weights(policy, checkpoint / PRETRAINED_DIR / WEIGHTS_NAME)
+    _check_names(optimizers, folder)
+    for name, optimizer in optimizers.items():
+        _load_optimizer(optimizer, state_folder(folder, name))
+    for name in optimizers:
+        _load_schedule(schedules.get(name), state_folder(folder, name))
+    if ema is not None:
+        _load_average(ema, policy, checkpoint)
+    if scaler is not None and scaler.is_enabled():
+        _load_scaler(scaler, folder / SCALER_NAME)
+
+
+def load_weights(policy: torch.nn.Module, path: Path) -> None:
+    """Fill a placed policy from a file of whole weights. Names and shapes must be the same ones."""
+    targets = all_weights(policy)
+    with open_tensors(path) as file:
+        names = {name.replace(COMPILED_PREFIX, ""): name for name in file.keys()}  # noqa: SIM118  not a mapping
+        shapes = {name: tuple(file.get_slice(stored).get_shape()) for name, stored in names.items()}
+        # of names that share a tensor, a file has one
+        filled = {identity_of(targets[name]) for name in names if name in targets}
+        problems = {
+            "of another shape": [
+                f"{name} is {shape} in the file, {tuple(targets[name].shape)} in the policy"
+                for name, shape in shapes.items()
+                if name in targets and shape != tuple(targets[name].shape)
+            ],
+            "missing": [name for name, target in targets.items() if identity_of(target) not in filled],
+            "unexpected": [name for name in names if name not in targets],
+        }
+        found = [f"{len(some)} {what}: {_some(some)}" for what, some in problems.items() if some]
+        if found:
+            raise CheckpointError(
+                f"{path} does not fit {type(policy).__name__}: {'; '.join(found)}. The checkpoint is of another policy "
+                "or of other features; its own are in the config.json beside it."
+            )
+        for name, stored in names.items():
+            put(targets[name], file.get_tensor(stored))
+
+
+def _check_names(optimizers: Mapping[str, Any], folder: Path) -> None:
+    if MAIN in optimizers:
+        return
+    if absent := [name for name in optimizers if not state_folder(folder, name).is_dir()]:
+        there = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        raise CheckpointError(
+            f"{folder} has no state of the optimizers {', '.join(absent)}; it has {', '.join(there) or 'a single one'}."
+        )
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, folder: Path) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def place(number: int, name: str, value: torch.Tensor) -> torch.Tensor:
+        if number >= len(parameters):
+            raise CheckpointError(f"{folder} has state of parameter {number}, the optimizer has {len(parameters)}.")
+        parameter = parameters[number]
+        if value.ndim and value.shape != parameter.shape:
+            raise CheckpointError(
+                f"{folder}: {name} of parameter {number} is {tuple(value.shape)}, the parameter is "
+                f"{tuple(parameter.shape)}. The checkpoint is of another policy or of other features."
+            )
+        return part_of(value, parameter) if value.ndim and is_in_parts(parameter) else value
+
+    optimizer.load_state_dict(load_optimizer_state(optimizer.state_dict(), folder, place=place))
+
+
+def _load_schedule(schedule: torch.optim.lr_scheduler.LRScheduler | None, folder: Path) -> None:
+    saved = load_scheduler_state(folder)
+    if schedule is None and saved is not None:
+        raise CheckpointError(
+            f"{folder / SCHEDULER_NAME} holds a learning-rate schedule, and this run has none. Resume with the "
+            "scheduler it was saved with."
+        )
+    if schedule is None:
+        return
+    if saved is None:
+        raise CheckpointError(
+            f"{folder} holds no learning-rate schedule, and this run has one. Resume with --scheduler=null, as it was "
+            "saved."
+        )
+    if _settings_of(saved) != _settings_of(schedule.state_dict()):
+        raise CheckpointError(
+            f"{folder / SCHEDULER_NAME} is of another kind of schedule (it has {_some(sorted(_settings_of(saved)))}). "
+            "Resume with the scheduler.type it was saved with."
+        )
+    schedule.load_state_dict(saved)
+
+
+def _settings_of(schedule: Mapping[str, Any]) -> set[str]:
+    """What a kind of schedule keeps. Names with an underscore are torch's own and change with its versions."""
+    return {key for key in schedule if not key.startswith("_")}
+
+
+def _load_average(ema: Any, policy: torch.nn.Module, checkpoint: Path) -> None:
+    path = checkpoint / TRAINING_STATE_DIR / EMA_NAME
+    if not path.is_file():
+        logger.warning("%s holds no averaged weights: the average begins with its trained ones", checkpoint)
+        live = dict(policy.named_parameters())
+        for name, shadow in ema.shadow.items():
+            put(shadow, whole(live[name]))
+        ema.num_updates = 0
+        return
+    averages = average_by_weight(policy, ema.shadow)
+    weights = checkpoint / PRETRAINED_EMA_DIR / WEIGHTS_NAME
+    with open_tensors(weights) as file:
+        if absent := sorted(averages.keys() - set(file.keys())):
+            raise CheckpointError(f"{weights} does not fit the average: {len(absent)} missing: {_some(absent)}.")
+        for name, average in averages.items():
+            put(average, file.get_tensor(name))
+    ema.num_updates = int(json.loads(path.read_text())["num_updates"])
+
+
+def _load_scaler(scaler: Any, path: Path) -> None:
+    if not path.is_file():
+        logger.warning("%s is not there: the loss scale of fp16 is found anew", path)
+        return
+    scaler.load_state_dict(json.loads(path.read_text()))
+
+
+def _some(names: list[str]) -> str:
+    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + rest

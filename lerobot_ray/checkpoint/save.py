@@ -1,0 +1,93 @@
+"""Writes a snapshot in LeRobot's layout, our own files beside LeRobot's. Every file is JSON or safetensors.
+
+pretrained_model/         config.json, model.safetensors, both processors with their states, train_config.json and
+                          lerobot_ray.json: a complete policy folder
+pretrained_model_ema/     the same with averaged weights; only with an average
+training_state/           training_step.json, lerobot_ray_state.json, rng_state.safetensors, optimizer and schedule
+                          (in sub-folders when there are several), grad_scaler_state.json, ema_state.json
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lerobot_ray.checkpoint.optimizer import save_optimizer_state, save_scheduler_state, state_folder
+from lerobot_ray.checkpoint.rng import RNG_NAME
+from lerobot_ray.checkpoint.snapshot import Snapshot
+from lerobot_ray.checkpoint.state import save_record
+from lerobot_ray.checkpoint.tensors import write_tensors
+from lerobot_ray.config.encode import encode
+from lerobot_ray.config.files import save_train_config
+from lerobot_ray.config.train import TrainConfig
+from lerobot_ray.core.errors import ConfigError
+from lerobot_ray.core.layout import PRETRAINED_DIR, PRETRAINED_EMA_DIR, TRAINING_STATE_DIR, WEIGHTS_NAME
+from lerobot_ray.policies.config_file import save_config
+
+EMA_NAME = "ema_state.json"
+SCALER_NAME = "grad_scaler_state.json"
+
+
+def write_snapshot(
+    snapshot: Snapshot,
+    folder: Path,
+    *,
+    config: TrainConfig,
+    policy_config: Any,
+    preprocessor: Any,
+    postprocessor: Any,
+) -> None:
+    """Fill `folder`, an open one of `commit.new_checkpoint`. Runs beside training, so it reads nothing that moves."""
+    config = dataclasses.replace(config, policy=policy_config)
+    model = {"config": config, "policy_config": policy_config, "processors": (preprocessor, postprocessor)}
+    write_policy_folder(folder / PRETRAINED_DIR, snapshot.weights, **model)
+    if snapshot.ema is not None:
+        write_policy_folder(folder / PRETRAINED_EMA_DIR, {**snapshot.weights, **snapshot.ema.weights}, **model)
+    _write_training_state(snapshot, folder / TRAINING_STATE_DIR)
+
+
+def write_policy_folder(
+    folder: Path,
+    weights: Mapping[str, torch.Tensor],
+    *,
+    config: TrainConfig,
+    policy_config: Any,
+    processors: tuple[Any, Any],
+) -> None:
+    """A folder that `--policy.path` takes, here and in LeRobot, and that is pushed to the Hub as it is."""
+    folder.mkdir(parents=True)
+    save_config(policy_config, folder)
+    write_tensors(weights, folder / WEIGHTS_NAME)
+    for processor in processors:
+        processor.save_pretrained(folder)
+    save_train_config(config, folder)
+
+
+def check_format(checkpoint_format: str) -> None:
+    """ConfigError for a format that is not written here. Call at start-up."""
+    if checkpoint_format != "safetensors":
+        raise ConfigError(
+            f"checkpoint_format={checkpoint_format}: torch's distributed format keeps its index and its tensors in "
+            "pickles, which can run code when they are opened, so it is not written here. Use "
+            "checkpoint_format=safetensors: sharded runs save whole tensors, gathered one at a time, and resume on any "
+            "number of workers."
+        )
+
+
+def _write_training_state(snapshot: Snapshot, folder: Path) -> None:
+    save_record(snapshot.record, folder)
+    write_tensors(snapshot.rng, folder / RNG_NAME)
+    for name, state in snapshot.optimizers.items():
+        save_optimizer_state(state, state_folder(folder, name))
+    for name, schedule in snapshot.schedules.items():
+        save_scheduler_state(schedule, state_folder(folder, name))
+    if snapshot.scaler is not None:
+        (folder / SCALER_NAME).write_text(json.dumps(snapshot.scaler, indent=4))
+    if snapshot.ema is not None:
+        ema = {"num_updates": snapshot.ema.num_updates, "config": encode(snapshot.ema.config)}
+        (folder / EMA_NAME).write_text(json.dumps(ema, indent=4))

@@ -1,0 +1,109 @@
+"""Tensors in safetensors files, and the two ways between a file and a tensor that may be in parts on several ranks.
+
+A tensor in parts is torch's DTensor. `whole` gathers it, `put` fills it from a whole one; both take one tensor at a
+time, so that no device ever holds more of a model than its part and the largest tensor.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from lerobot_ray.core.errors import CheckpointError
+
+# Without it (torch before 2.7) the parts are sent by the first rank: slower, and every rank must still call it.
+_CUT_LOCALLY: dict[str, Any] = (
+    {"src_data_rank": None} if "src_data_rank" in inspect.signature(distribute_tensor).parameters else {}
+)
+
+
+def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """A safetensors file that whoever may read the folder may read: the library's own are for their owner alone."""
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(dict(tensors), path)
+    path.chmod(mode)
+
+
+@contextmanager
+def open_tensors(path: Path) -> Iterator[Any]:
+    """The opened file: `keys()`, `get_tensor(key)`, `get_slice(key)`. CheckpointError when it is no such file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is not there, so the checkpoint is not whole. Resume from another.") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} cannot be read ({error}). Resume from an earlier checkpoint.") from error
+
+
+def is_in_parts(tensor: torch.Tensor) -> bool:
+    return isinstance(tensor, DTensor)
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Collective under sharding: every rank calls this. The tensor with all its parts, detached."""
+    tensor = tensor.detach()
+    if not isinstance(tensor, DTensor):
+        return tensor
+    mesh_device = tensor.device_mesh.device_type
+    if tensor.device.type != mesh_device:  # parts kept in host memory: the mesh can only talk about its own device
+        return tensor.to(mesh_device).full_tensor()  # type: ignore[attr-defined]
+    return tensor.full_tensor()
+
+
+@torch.no_grad()
+def put(target: torch.Tensor, value: torch.Tensor) -> None:
+    """Copy a whole `value`, the same on every rank, into `target` or into this rank's part of it."""
+    if isinstance(target, DTensor):
+        target.to_local().copy_(part_of(value, target).to_local())  # type: ignore[attr-defined]
+    else:
+        target.copy_(value)
+
+
+def part_of(value: torch.Tensor, like: DTensor) -> torch.Tensor:
+    """A whole `value`, the same on every rank, cut as `like` is, on its device."""
+    mesh = like.device_mesh
+    cut = distribute_tensor(value.to(mesh.device_type), mesh, like.placements, **_CUT_LOCALLY)
+    return cut.to(like.device)
+
+
+class HostCopies:
+    """Copies tensors to host memory, one call each; the copies are only there after `arrived`.
+
+    Collective under sharding: every rank makes the same calls. Only a rank that `keeps` gets copies.
+    """
+
+    def __init__(self, *, keeps: bool) -> None:
+        self.keeps = keeps
+        self._on_device = False
+
+    def of(self, tensors: Mapping[Any, torch.Tensor]) -> dict[Any, torch.Tensor]:
+        """A copy of each, whole; nothing on the other ranks."""
+        copies = {}
+        for name, tensor in tensors.items():
+            gathered = whole(tensor)
+            if self.keeps:
+                copies[name] = self._copy(gathered)
+        return copies
+
+    def arrived(self) -> None:
+        """Wait until the copies hold what the tensors held."""
+        if self._on_device:
+            torch.cuda.synchronize()
+
+    def _copy(self, tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_cuda:
+            return tensor.to("cpu", copy=True).contiguous()
+        self._on_device = True
+        # Page-locked memory: several times faster, and torch keeps it for the next checkpoint.
+        copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        return copy.copy_(tensor, non_blocking=True)

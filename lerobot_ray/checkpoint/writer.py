@@ -1,0 +1,136 @@
+"""Writes checkpoints beside training: one thread, at most one save in flight, and old ones removed by the rules."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from lerobot_ray.checkpoint.commit import complete_checkpoints, new_checkpoint, step_name, sweep
+from lerobot_ray.checkpoint.retention import remove_checkpoint, steps_to_keep
+from lerobot_ray.checkpoint.snapshot import Snapshot
+from lerobot_ray.core.errors import CheckpointError
+from lerobot_ray.core.layout import CHECKPOINTS_DIR
+
+logger = logging.getLogger(__name__)
+
+SCORES_NAME = "scores.json"
+_MB = 1e6
+
+
+class CheckpointWriter:
+    """Lives on rank 0 from start-up to the end of the run; no other writer of the same run may be alive.
+
+    `write` fills an open checkpoint folder; `after_commit` gets the finished one, still in the thread. What either
+    raises comes out of the next `submit`, `check`, `wait` or `close`.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        total_steps: int,
+        write: Callable[[Snapshot, Path], None],
+        after_commit: Callable[[Path], None] | None = None,
+        keep_last: int | None = None,
+        keep_every: int | None = None,
+        keep_best: int = 0,
+        lower_is_better: bool = True,
+    ) -> None:
+        self._run_dir, self._total_steps = Path(run_dir), total_steps
+        self._write, self._after_commit = write, after_commit
+        self._keep_last, self._keep_every = keep_last, keep_every
+        self._keep_best, self._lower_is_better = keep_best, lower_is_better
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._scores_lock = threading.Lock()
+        sweep(self._run_dir)
+
+    def submit(self, snapshot: Snapshot) -> None:
+        """Begin to write `snapshot`, once the one before is written. Takes the snapshot over."""
+        self.wait()
+        self._thread = threading.Thread(target=self._save, args=(snapshot,), name="checkpoint")
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what a finished save met; waits for nothing."""
+        if self._thread is None or not self._thread.is_alive():
+            self.wait()
+
+    def wait(self) -> None:
+        """Until nothing is in flight. Before a snapshot is taken it keeps host memory at one of them."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def close(self) -> None:
+        """The last save is awaited, and what it met is raised."""
+        self.wait()
+
+    def note_score(self, step: int, value: float) -> None:
+        """What the checkpoint of `step` is worth, now or later: kept in `checkpoints/scores.json` over restarts."""
+        with self._scores_lock:
+            path = self._run_dir / CHECKPOINTS_DIR / SCORES_NAME
+            scores = {**_read_scores(path), step: value}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = path.with_name(f".{SCORES_NAME}")
+            fresh.write_text(json.dumps({str(step): scores[step] for step in sorted(scores)}, indent=4))
+            os.replace(fresh, path)
+
+    def _save(self, snapshot: Snapshot) -> None:
+        started = time.monotonic()
+        step = snapshot.record.step
+        final = self._run_dir / CHECKPOINTS_DIR / step_name(step, self._total_steps)
+        try:
+            try:
+                with new_checkpoint(self._run_dir, step, total_steps=self._total_steps) as folder:
+                    self._write(snapshot, folder)
+            except (OSError, SafetensorError) as error:
+                raise CheckpointError(self._what_failed(final, error, snapshot.num_bytes)) from error
+            logger.info("checkpoint of step %d written in %.1f s: %s", step, time.monotonic() - started, final)
+            if self._after_commit is not None:
+                self._after_commit(final)
+            self._remove_old()
+        except BaseException as error:
+            self._error = error
+
+    def _what_failed(self, final: Path, error: Exception, needed: int) -> str:
+        free = shutil.disk_usage(self._run_dir).free
+        before = complete_checkpoints(self._run_dir)
+        intact = f"The one before, {before[-1]}, is intact." if before else "There is none before it."
+        advice = "Free some space or set --keep_last, then" if free < needed else "Once that is mended,"
+        return (
+            f"{final} cannot be written: {error}. {free / _MB:.1f} MB are free there, it needs about "
+            f"{needed / _MB:.1f} MB. {intact} {advice} go on with --resume=auto."
+        )
+
+    def _remove_old(self) -> None:
+        by_step = {int(path.name): path for path in complete_checkpoints(self._run_dir)}
+        keep = steps_to_keep(
+            list(by_step),
+            keep_last=self._keep_last,
+            keep_every=self._keep_every,
+            keep_best=self._keep_best,
+            scores=_read_scores(self._run_dir / CHECKPOINTS_DIR / SCORES_NAME),
+            lower_is_better=self._lower_is_better,
+        )
+        for step in sorted(set(by_step) - keep):
+            remove_checkpoint(by_step[step])
+            logger.info("removed the checkpoint of step %d, as keep_last and keep_every ask", step)
+
+
+def _read_scores(path: Path) -> dict[int, float]:
+    try:
+        return {int(step): float(value) for step, value in json.loads(path.read_text()).items()}
+    except FileNotFoundError:
+        return {}
