@@ -107,10 +107,10 @@ def _check_pictures(task: VideoTask, complete: list[int]) -> list[Problem]:
                 for at in range(0, len(times_s), FRAMES_AT_A_TIME):
                     reader.read(path, times_s[at : at + FRAMES_AT_A_TIME], tolerance_s=TOLERANCE_S)
             except FrameError as error:
-                text = (
-                    f"frames {frames[at]} to {frames[min(at + FRAMES_AT_A_TIME, len(frames)) - 1]} cannot be decoded: "
-                )
-                problems.append(Problem(task.path, text + f"{error.reason}", RECORD_AGAIN, (task.episodes[number],)))
+                last = frames[min(at + FRAMES_AT_A_TIME, len(frames)) - 1]
+                # The reader's own remedies follow its first sentence; here an episode can be left out.
+                text = f"frames {frames[at]} to {last} cannot be had: {error.reason.split('. ')[0].rstrip('.')}."
+                problems.append(Problem(task.path, text, RECORD_AGAIN, (task.episodes[number],)))
     return problems
 
 
