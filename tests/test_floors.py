@@ -14,7 +14,7 @@ FLOORS = [
     ["data", "policies", "processing"],
     ["checkpoint"],
     ["hub", "tracking", "envs"],
-    ["engine"],
+    ["engine", "report_page"],
     ["on_ray"],
     ["entry modules"],
 ]

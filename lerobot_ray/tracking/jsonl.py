@@ -15,7 +15,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ METRICS_FILE = "metrics.jsonl"
 class JsonlTracker:
     """Appends to `<output_dir>/metrics.jsonl`. Each call is one write of one line, so a kill tears at most the last."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self._file: int | None = None
         self._output_dir = Path()
         self._attempt = 0
@@ -58,7 +59,7 @@ class JsonlTracker:
 
     def log(self, values: Mapping[str, float], *, step: int, time_s: float | None = None) -> None:
         self._last_step = max(self._last_step, step)
-        stamp = round(time.time() if time_s is None else time_s, 3)
+        stamp = round(self._clock() if time_s is None else time_s, 3)
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._write({"step": step, "time": stamp, "attempt": self._attempt, **finite})
 
@@ -81,7 +82,7 @@ class JsonlTracker:
                 self._file = None
 
     def _event(self, event: str, *, step: int, **values: Any) -> None:
-        self._write({"event": event, "step": step, "time": round(time.time(), 3), "attempt": self._attempt, **values})
+        self._write({"event": event, "step": step, "time": round(self._clock(), 3), "attempt": self._attempt, **values})
 
     def _write(self, line: Mapping[str, Any]) -> None:
         assert self._file is not None, "start comes first"

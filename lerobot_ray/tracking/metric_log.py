@@ -30,6 +30,12 @@ class Series:
     """Unix time."""
     attempt: np.ndarray
 
+    @property
+    def finite(self) -> Series:
+        """Only the entries whose value is finite; may be empty."""
+        keep = np.isfinite(self.value)
+        return Series(self.step[keep], self.value[keep], self.time_s[keep], self.attempt[keep])
+
 
 @dataclass(kw_only=True)
 class AttemptLog:
