@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from importlib.util import find_spec
 
 from lerobot_ray.config.help import help_text
 from lerobot_ray.config.parse import chosen_kinds, gather, parse_train_config
@@ -38,9 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = dataclasses.replace(
         config, output_dir=config.output_dir or default_output_dir(config, now), job_name=run_name(config)
     )
-    if find_spec("lerobot_ray.on_ray.trainer") is None:
-        print("error: this build reads data and builds policies; it has no training loop yet.", file=sys.stderr)
-        return 3
     from lerobot_ray.on_ray.trainer import train  # not before: ray and torch take seconds to import
 
     return train(config)

@@ -1,0 +1,36 @@
+"""What is about to happen, in a few lines, before it does."""
+
+from __future__ import annotations
+
+from lerobot_ray.on_ray.cluster import Workers
+from lerobot_ray.on_ray.run_setup import RunSetup
+from lerobot_ray.tracking.build import where_to_look
+
+
+def banner(setup: RunSetup, workers: Workers, *, where: str) -> str:
+    """Devices, batch arithmetic, amount of data, where results go."""
+    config, batching = setup.config, setup.batching(workers.count)
+    selection = setup.spec.selection
+    device = "GPU" if workers.use_gpu else str(config.policy.device).upper()  # type: ignore[union-attr]
+    count = f"{workers.count} × {device}" + (f" (at least {workers.fewest})" if workers.fewest < workers.count else "")
+    epochs = config.steps * setup.global_batch / setup.num_samples
+    held_out = f", {len(setup.held_out_ids)} samples held out" if setup.held_out_ids is not None else ""
+    lines = [
+        ("policy", f"{config.policy.type} on {setup.spec.metadata.repo_id}"),  # type: ignore[union-attr]
+        ("workers", f"{count}, {where}"),
+        (
+            "batch",
+            f"{batching.micro_batch} × {workers.count} workers × {batching.accumulation_steps} accumulated "
+            f"= {batching.global_batch} samples per step",
+        ),
+        (
+            "data",
+            f"{setup.num_samples} samples in {len(selection.episodes)} episodes, order {setup.order.name}{held_out}",
+        ),
+        ("steps", f"{config.steps} ({epochs:.3g} epochs)"),
+        ("begins", f"with {setup.resume_from}" if setup.resume_from else "fresh"),
+        ("results", str(setup.output_dir)),
+        *(line.split(": ", 1) for line in where_to_look(setup.tracking)),
+    ]
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:>{width}}  {value}" for name, value in lines)

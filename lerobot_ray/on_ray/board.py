@@ -1,0 +1,84 @@
+"""The notice board between a run's driver and its workers: progress and log lines one way, a request to stop the other.
+
+An actor without CPUs, polled by the driver. Workers post and do not wait, so that nothing on the driver's side can
+slow training. It outlives the workers, and so remembers across their restarts what no restart can mend.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+MAX_NOTES = 10_000
+
+
+class Board:
+    """The actor itself. Start it with `start_board`."""
+
+    def __init__(self) -> None:
+        self._notes: deque[tuple[str, Any]] = deque(maxlen=MAX_NOTES)
+        self._stop = ""
+        self._fatal: BaseException | None = None
+
+    def post(self, kind: str, value: Any) -> None:
+        self._notes.append((kind, value))
+
+    def take(self) -> list[tuple[str, Any]]:
+        """What was posted since the last call."""
+        notes = list(self._notes)
+        self._notes.clear()
+        return notes
+
+    def request_stop(self, reason: str) -> None:
+        self._stop = reason
+
+    def stop_requested(self) -> str:
+        return self._stop
+
+    def fail(self, error: BaseException) -> None:
+        """Remember an error that would only come again. The first counts."""
+        self._fatal = self._fatal or error
+
+    def fatal(self) -> BaseException | None:
+        return self._fatal
+
+
+def start_board() -> Any:
+    """The board of one run; it lives as long as the driver."""
+    return ray.remote(num_cpus=0, max_restarts=0)(Board).remote()
+
+
+class BoardHandler(logging.Handler):
+    """Log records of a worker, posted."""
+
+    def __init__(self, board: Any, rank: int) -> None:
+        super().__init__(logging.INFO if rank == 0 else logging.WARNING)
+        self._board, self._rank = board, rank
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+            if self._rank and not text.startswith("rank "):
+                text = f"rank {self._rank}: {text}"
+            self._board.post.remote("log", (record.levelno, text))
+        except Exception:  # a log line is not worth a run
+            self.handleError(record)
+
+
+@contextmanager
+def logging_to(board: Any, rank: int) -> Iterator[None]:
+    """Within the block the package's log lines reach the driver. Rank 0 speaks for all, the others warn only."""
+    package = logging.getLogger("lerobot_ray")
+    handler, level = BoardHandler(board, rank), package.level
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level)

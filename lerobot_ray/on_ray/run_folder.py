@@ -1,0 +1,91 @@
+"""The output folder of a run: whether it may be used, which checkpoint is continued, and that one run uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lerobot_ray.checkpoint.commit import MANIFEST_NAME, complete_checkpoints, sweep
+from lerobot_ray.checkpoint.find import find_checkpoint, step_folders, what_is_missing
+from lerobot_ray.config.train import TrainConfig
+from lerobot_ray.core.errors import CheckpointError, ConfigError
+from lerobot_ray.core.layout import CHECKPOINTS_DIR, CONFIG_NAME, PRETRAINED_DIR
+
+LOCK_NAME = ".running.lock"
+RAY_DIR = ".ray"
+"""Ray Train's own small files. Checkpoints are not among them."""
+
+
+def refuse_used_folder(config: TrainConfig) -> None:
+    """ConfigError when results of another run are there and this one does not continue them."""
+    folder = config.output_dir
+    assert folder is not None
+    if config.resume is False and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(
+            f"{folder} exists already. Give another --output_dir, or continue what is there with --resume=auto."
+        )
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Within the block no other run uses the folder; ConfigError when one does. Cleared of what crashed writers left.
+
+    The lock is the operating system's: it goes with the process, however that ends.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK_NAME)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(
+            f"another run is writing to {folder}. Wait for it or stop it, or give another --output_dir."
+        ) from None
+    try:
+        if (folder / CHECKPOINTS_DIR).is_dir():
+            sweep(folder)
+        yield
+    finally:
+        lock.release()
+
+
+def checkpoint_to_resume(config: TrainConfig) -> Path | None:
+    """The checkpoint this run begins from; None: from step 0. CheckpointError when it asks for one that is not there."""
+    assert config.output_dir is not None
+    if config.resume == "auto":
+        steps = step_folders(config.output_dir / CHECKPOINTS_DIR)
+        return find_checkpoint(config.output_dir) if any(not what_is_missing(step) for step in steps) else None
+    if config.resume is True:
+        assert config.checkpoint_path is not None
+        return find_checkpoint(config.checkpoint_path)
+    return None
+
+
+def check_same_policy(checkpoint: Path, config: TrainConfig) -> None:
+    """CheckpointError when the checkpoint is of another type of policy."""
+    import json
+
+    saved = json.loads((checkpoint / PRETRAINED_DIR / CONFIG_NAME).read_text()).get("type")
+    assert config.policy is not None
+    if saved != config.policy.type:
+        raise CheckpointError(
+            f"{checkpoint} is of a policy of type {saved}, this run trains {config.policy.type}. "
+            f"Resume with --policy.type={saved}, or give another --output_dir."
+        )
+
+
+def marks_of_checkpoints(folder: Path) -> tuple[tuple[str, int], ...]:
+    """The checkpoints there are now, told from later ones of the same name by the time of their manifests."""
+    return tuple((path.name, _mark(path)) for path in complete_checkpoints(folder))
+
+
+def latest_checkpoint(folder: Path, *, not_ours: tuple[tuple[str, int], ...]) -> Path | None:
+    """The newest complete checkpoint that this run has written."""
+    own = [path for path in complete_checkpoints(folder) if (path.name, _mark(path)) not in not_ours]
+    return own[-1] if own else None
+
+
+def _mark(checkpoint: Path) -> int:
+    return (checkpoint / MANIFEST_NAME).stat().st_mtime_ns

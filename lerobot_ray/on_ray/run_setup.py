@@ -1,0 +1,252 @@
+"""What one run is, settled on the driver: dataset, samples, order, shapes, statistics, batch arithmetic.
+
+Everything that can be refused without a cluster is refused here. The result travels to the workers, which only build.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lerobot_ray.checkpoint.save import check_format
+from lerobot_ray.config.dataset import sample_order
+from lerobot_ray.config.parallel import micro_batches, replicas_and_shards
+from lerobot_ray.config.train import TrainConfig, global_batch
+from lerobot_ray.core.errors import ConfigError
+from lerobot_ray.core.layout import PRETRAINED_DIR
+from lerobot_ray.core.types import OBS_STATE, TASK_INDEX, Stats
+from lerobot_ray.data.bad_episodes import SkippingOrder
+from lerobot_ray.data.camera_cache import CacheSettings
+from lerobot_ray.data.episodes import Selection, held_out_rows, select_episodes, split_episodes
+from lerobot_ray.data.metadata import DatasetMetadata, check_files, open_metadata, stats_of_samples
+from lerobot_ray.data.order import Order, build_order
+from lerobot_ray.data.sample import SampleSpec
+from lerobot_ray.data.windows import delta_offsets
+from lerobot_ray.policies.features import set_features
+from lerobot_ray.processing import Pipeline, processors_for_run, with_imagenet_stats
+from lerobot_ray.tracking.build import TrackingPlan, plan_tracking
+
+logger = logging.getLogger(__name__)
+
+WINDOWS_CACHED = 2.5
+"""Of the `shards` order: the window being trained on, the next one being read ahead, and some slack."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """How a step is shared out. The global batch is fixed for the run; the rest follows from the number of workers."""
+
+    global_batch: int
+    micro_batch: int
+    accumulation_steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSetup:
+    """One run, ready to be started on any number of workers. Picklable."""
+
+    config: TrainConfig
+    """With absolute paths and the policy's features filled in."""
+    output_dir: Path
+    seed: int
+    spec: SampleSpec
+    order: Order
+    global_batch: int
+    preprocessor: Pipeline
+    postprocessor: Pipeline
+    tracking: TrackingPlan
+    stats: Stats | None
+    held_out: SampleSpec | None = None
+    held_out_ids: np.ndarray | None = None
+    """Sample ids of `held_out` to evaluate on."""
+    resume_from: Path | None = None
+    """The checkpoint this run continues, unless it has written a newer one itself."""
+    not_ours: tuple[tuple[str, int], ...] = ()
+    """Checkpoints in the output folder that this run does not continue: (name, time of its manifest)."""
+
+    @property
+    def num_samples(self) -> int:
+        return self.order.num_samples
+
+    def batching(self, world_size: int) -> Batching:
+        """ConfigError when the global batch cannot be shared out evenly."""
+        if self.global_batch % world_size:
+            raise ConfigError(
+                f"a global batch of {self.global_batch} cannot be shared out evenly over {world_size} workers."
+            )
+        micro, accumulation = micro_batches(self.global_batch // world_size, largest=self.config.batch_size)
+        return Batching(global_batch=self.global_batch, micro_batch=micro, accumulation_steps=accumulation)
+
+
+def open_dataset(config: TrainConfig) -> DatasetMetadata:
+    """The dataset's metadata; DatasetError or StorageError when it cannot be trained on."""
+    dataset = config.dataset
+    metadata = open_metadata(dataset.repo_id, root=dataset.root, revision=dataset.revision)
+    if dataset.root is not None:  # files of the Hub are fetched as they are needed
+        check_files(metadata, dataset.episodes)
+    return metadata
+
+
+def plan_run(
+    config: TrainConfig,
+    metadata: DatasetMetadata,
+    *,
+    world_size: int,
+    device: str,
+    resume_from: Path | None = None,
+    not_ours: tuple[tuple[str, int], ...] = (),
+) -> RunSetup:
+    """The setup of a run on `world_size` workers that train on `device`; raises what cannot work."""
+    assert config.output_dir is not None
+    refuse_what_is_not_built(config)
+    check_format(config.checkpoint_format)
+    replicas_and_shards(config.parallelism, world_size)
+    seed = config.seed or 0
+    config = _with_features(config, metadata, device)
+    policy: Any = config.policy
+    offsets = delta_offsets(
+        metadata.features, policy.observation_delta_indices, policy.action_delta_indices, policy.reward_delta_indices
+    )
+    selection, held_out = _selections(config, metadata, int(getattr(policy, "drop_n_last_frames", 0) or 0))
+    batch = global_batch(config, world_size)
+    if batch > selection.num_samples:
+        raise ConfigError(
+            f"a global batch of {batch} is more than the {selection.num_samples} samples there are to train on. "
+            f"Lower --batch_size (now {config.batch_size} on each of {world_size} workers) or --global_batch_size."
+        )
+    order: Order = build_order(
+        sample_order(config.dataset),
+        num_samples=selection.num_samples,
+        seed=seed,
+        episode_lengths=selection.lengths,
+        shard_frames=config.dataset.shard_frames,
+        window_shards=config.dataset.window_shards,
+    )
+    if config.dataset.on_bad_episode == "skip":
+        order = SkippingOrder(order, selection)
+    spec = SampleSpec(
+        metadata=metadata,
+        selection=selection,
+        offsets=offsets,
+        features=_features_read(config, metadata),
+        transport=config.dataset.transport,
+        tolerance_s=config.tolerance_s,
+        depth_output_unit=config.dataset.depth_output_unit,
+        cache=_cache(config),
+    )
+    spec = _with_window_cache(spec, config)
+    stats = _stats(config, metadata)
+    pretrained = resume_from / PRETRAINED_DIR if resume_from else policy.pretrained_path
+    preprocessor, postprocessor = processors_for_run(
+        policy,
+        stats,
+        pretrained_path=pretrained,
+        resume=resume_from is not None,
+        rename_map=config.rename_map or None,
+        device=device,
+        revision=None if resume_from else policy.pretrained_revision,
+    )
+    return RunSetup(
+        config=config,
+        output_dir=Path(config.output_dir),
+        seed=seed,
+        spec=spec,
+        order=order,
+        global_batch=batch,
+        preprocessor=preprocessor,
+        postprocessor=postprocessor,
+        tracking=plan_tracking(config),
+        stats=stats,
+        held_out=dataclasses.replace(spec, selection=held_out, cache=None) if held_out is not None else None,
+        held_out_ids=_held_out_ids(config, metadata, held_out) if held_out is not None else None,
+        resume_from=resume_from,
+        not_ours=not_ours,
+    )
+
+
+def refuse_what_is_not_built(config: TrainConfig) -> None:
+    """ConfigError for settings that are described but not trained with yet, rather than silence."""
+    if config.peft is not None or (config.policy is not None and config.policy.use_peft):
+        raise ConfigError("adapters (peft) are not trained by this release yet. Leave out peft.*.")
+    if config.sample_weighting is not None:
+        raise ConfigError("sample weights are not used by this release yet. Leave out sample_weighting.*.")
+    if config.job.target not in (None, "local"):
+        raise ConfigError(f"job.target={config.job.target}: remote jobs are not started by this release yet.")
+    if config.env is not None and config.env_eval_freq > 0:
+        logger.warning("rollouts in an environment during training are not built yet: env is left alone")
+    if config.save_checkpoint_to_hub:
+        raise ConfigError("checkpoints are not pushed to the Hub by this release yet. Leave save_checkpoint_to_hub.")
+
+
+def _with_features(config: TrainConfig, metadata: DatasetMetadata, device: str) -> TrainConfig:
+    policy = copy.deepcopy(config.policy)
+    policy.device = device  # type: ignore[union-attr]
+    set_features(policy, metadata.features, rename_map=config.rename_map, dataset=metadata.repo_id)
+    return dataclasses.replace(config, policy=policy)
+
+
+def _selections(
+    config: TrainConfig, metadata: DatasetMetadata, drop_n_last_frames: int
+) -> tuple[Selection, Selection | None]:
+    """What is trained on, and what is held out for the held-out loss."""
+    dataset, table = config.dataset, metadata.episodes
+    chosen = select_episodes(table, episodes=dataset.episodes, exclude_episodes=dataset.exclude_episodes)
+    if dataset.eval_split == 0:
+        return select_episodes(table, episodes=chosen.episodes, drop_n_last_frames=drop_n_last_frames), None
+    train, held_out = split_episodes(table, chosen, dataset.eval_split)
+    selection = select_episodes(table, episodes=train, drop_n_last_frames=drop_n_last_frames)
+    return selection, select_episodes(table, episodes=held_out) if config.eval_steps else None
+
+
+def _held_out_ids(config: TrainConfig, metadata: DatasetMetadata, held_out: Selection) -> np.ndarray:
+    """Every frame of the held-out episodes, or the first few of each task."""
+    from lerobot_ray.data.frames import FrameTable
+
+    def task_index(rows: np.ndarray) -> np.ndarray:
+        return FrameTable(metadata).column(TASK_INDEX, rows).reshape(-1)
+
+    rows = held_out_rows(metadata.episodes, held_out, max_eval_samples=config.max_eval_samples, task_index=task_index)
+    position = np.searchsorted(held_out.first_row, rows, side="right") - 1
+    return held_out.starts[position] + rows - held_out.first_row[position]
+
+
+def _features_read(config: TrainConfig, metadata: DatasetMetadata) -> tuple[str, ...]:
+    """The features a batch needs: the policy's, under the dataset's names, and whatever is no camera."""
+    renamed = {new: old for old, new in config.rename_map.items()}
+    wanted = {renamed.get(key, key) for key in (config.policy.input_features or {})} | {OBS_STATE}  # type: ignore[union-attr]
+    return tuple(name for name, spec in metadata.features.items() if not spec.is_camera or name in wanted)
+
+
+def _stats(config: TrainConfig, metadata: DatasetMetadata) -> Stats | None:
+    stats = stats_of_samples(metadata, depth_output_unit=config.dataset.depth_output_unit)
+    if config.dataset.use_imagenet_stats:
+        colour = [key for key in metadata.camera_keys if not metadata.features[key].is_depth]
+        stats = with_imagenet_stats(stats, colour)
+    return stats
+
+
+def _cache(config: TrainConfig) -> CacheSettings | None:
+    dataset = config.dataset
+    if dataset.cache == "none":
+        return None
+    directory = Path(dataset.cache_dir).absolute() if dataset.cache_dir else None
+    return CacheSettings(dataset.cache, int(dataset.cache_gb * 1e9), directory)
+
+
+def _with_window_cache(spec: SampleSpec, config: TrainConfig) -> SampleSpec:
+    """For the `shards` order: room for the frames of the windows in use, so that files are read in long runs."""
+    if spec.cache is not None or sample_order(config.dataset) != "shards":
+        return spec
+    cameras = [feature for feature in spec.specs if feature.is_camera]
+    if not cameras:
+        return spec
+    frame_bytes = dataclasses.replace(spec, offsets={}, features=tuple(camera.name for camera in cameras)).sample_bytes
+    frames = min(config.dataset.window_shards * config.dataset.shard_frames * WINDOWS_CACHED, spec.selection.num_frames)
+    budget = min(int(frames * frame_bytes), int(config.dataset.cache_gb * 1e9))
+    return dataclasses.replace(spec, cache=CacheSettings("memory", budget, eviction="lru"))

@@ -1,0 +1,111 @@
+"""A run's checkpoints on one rank: the copy taken between two steps, and what is said about the run in it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lerobot_ray.checkpoint.save import write_snapshot
+from lerobot_ray.checkpoint.snapshot import take_snapshot
+from lerobot_ray.checkpoint.state import RunRecord
+from lerobot_ray.checkpoint.writer import CheckpointWriter
+from lerobot_ray.data.metadata import features_fingerprint
+from lerobot_ray.data.order import Order
+from lerobot_ray.engine.learner import Learner
+from lerobot_ray.engine.state import TrainState
+from lerobot_ray.on_ray.run_setup import RunSetup
+
+
+class Saver:
+    """Saves the learner as it is. Every rank has one; rank 0's writes, in a thread."""
+
+    def __init__(
+        self,
+        setup: RunSetup,
+        learner: Learner,
+        order: Order,
+        *,
+        rank: int,
+        world_size: int,
+        after_commit: Callable[[Path], None],
+    ) -> None:
+        config = setup.config
+        self._setup, self._learner, self._order = setup, learner, order
+        self._rank, self._world_size = rank, world_size
+        self._writer = None
+        self._metric = config.best_metric
+        if rank == 0:
+            self._writer = CheckpointWriter(
+                setup.output_dir,
+                total_steps=config.steps,
+                write=functools.partial(
+                    write_snapshot,
+                    config=config,
+                    policy_config=config.policy,
+                    preprocessor=setup.preprocessor,
+                    postprocessor=setup.postprocessor,
+                ),
+                after_commit=after_commit,
+                keep_last=config.keep_last,
+                keep_every=config.keep_every,
+                keep_best=1 if self._metric else 0,
+                lower_is_better=self._metric != "eval/pc_success",
+            )
+
+    def save(self, state: TrainState) -> None:
+        """Collective: every rank calls this. Returns when the copy is taken; raises what an earlier save met."""
+        if self._writer is not None:
+            self._writer.wait()  # one copy in host memory at a time
+        if self._world_size > 1:  # what the others wrote about these steps is on disk before a checkpoint says so
+            torch.distributed.barrier()
+        snapshot = take_snapshot(
+            policy=self._learner.policy,
+            optimizers=self._learner.optimizers,
+            schedules=self._learner.schedules,
+            ema=self._learner.ema,
+            scaler=self._learner.scaler,
+            record=self._record(state),
+            rank=self._rank,
+        )
+        if self._writer is not None and snapshot is not None:
+            self._writer.submit(snapshot)
+
+    def note(self, step: int, values: dict[str, float]) -> None:
+        """What a checkpoint of this step is worth, if it is what decides which one is best."""
+        if self._writer is not None and self._metric in values:
+            self._writer.note_score(step, values[self._metric])
+
+    def close(self) -> None:
+        """Until the last checkpoint is complete; raises what it met."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _record(self, state: TrainState) -> RunRecord:
+        return run_record(self._setup, self._order, state, world_size=self._world_size)
+
+
+def run_record(setup: RunSetup, order: Order, state: TrainState, *, world_size: int) -> RunRecord:
+    """What a checkpoint says about the run."""
+    return RunRecord(
+        step=state.step,
+        samples_seen=state.samples_seen,
+        seed=setup.seed,
+        global_batch=setup.global_batch,
+        world_size=world_size,
+        order=order.state(),
+        dataset=dataset_record(setup),
+    )
+
+
+def dataset_record(setup: RunSetup) -> dict[str, Any]:
+    """Which samples a run trains on, to compare when it is resumed."""
+    metadata = setup.spec.metadata
+    return {
+        "repo_id": metadata.repo_id,
+        "selection": setup.spec.selection.fingerprint(),
+        "features": features_fingerprint(metadata),
+    }

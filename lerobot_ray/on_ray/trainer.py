@@ -1,0 +1,295 @@
+"""The driver of a training run: refuses, starts the workers, shows how they do, says how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lerobot_ray.checkpoint.commit import complete_checkpoints
+from lerobot_ray.checkpoint.state import load_record
+from lerobot_ray.config.train import TrainConfig
+from lerobot_ray.core.errors import CheckpointError, ConfigError, LerobotRayError
+from lerobot_ray.data.bad_episodes import SkippingOrder
+from lerobot_ray.data.metadata import DatasetMetadata, check_same_features
+from lerobot_ray.data.order import check_order
+from lerobot_ray.on_ray.banner import banner
+from lerobot_ray.on_ray.cluster import Workers, connected, is_connected_or_remote, workers_here, workers_on_cluster
+from lerobot_ray.on_ray.progress import Progress
+from lerobot_ray.on_ray.run_folder import (
+    RAY_DIR,
+    check_same_policy,
+    checkpoint_to_resume,
+    claimed,
+    marks_of_checkpoints,
+    refuse_used_folder,
+)
+from lerobot_ray.on_ray.run_setup import RunSetup, open_dataset, plan_run
+from lerobot_ray.on_ray.saving import dataset_record
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.3
+WORKER_ENVIRONMENT = {
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # its copies of what workers print would reach the terminal
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+
+def train(config: TrainConfig) -> int:
+    """Run it; the exit code: 0 done, 1 failed, 2 refused, 128 + signal when stopped by one with a checkpoint saved."""
+    try:
+        return run(config)
+    except LerobotRayError as error:
+        say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("error: interrupted. The last complete checkpoint stays; continue with --resume=auto.")
+        return 128 + signal.SIGINT
+
+
+def run(config: TrainConfig) -> int:
+    """As `train`, but what is refused is raised."""
+    config = with_absolute_paths(config)
+    refuse_used_folder(config)
+    resume_from = checkpoint_to_resume(config)
+    if resume_from is not None:
+        check_same_policy(resume_from, config)
+    metadata = open_dataset(config)
+    is_there = is_connected_or_remote(config.ray)
+    device = config.policy.device if config.policy else None
+    workers = None if is_there else workers_here(config.ray, device)
+    setup = None if workers is None else settle(config, metadata, workers, resume_from)
+    assert config.output_dir is not None
+    with claimed(config.output_dir), connected(config.ray, workers):
+        if workers is None or setup is None:
+            workers = workers_on_cluster(config.ray, device)
+            setup = settle(config, metadata, workers, resume_from)
+        return supervise(setup, workers, where="the cluster" if is_there else "this machine")
+
+
+def settle(config: TrainConfig, metadata: DatasetMetadata, workers: Workers, resume_from: Path | None) -> RunSetup:
+    """The run on these workers; LerobotRayError for what cannot work."""
+    assert config.output_dir is not None and config.policy is not None
+    device = "cuda" if workers.use_gpu else "mps" if config.policy.device == "mps" else "cpu"
+    own = marks_of_checkpoints(config.output_dir)
+    setup = plan_run(config, metadata, world_size=workers.count, device=device, resume_from=resume_from, not_ours=own)
+    for count in range(workers.fewest, workers.count + 1):
+        if workers.fewest < workers.count and setup.global_batch % count:
+            logger.warning(
+                "with %d workers a global batch of %d cannot be shared out; the run would stop there",
+                count,
+                setup.global_batch,
+            )
+    if resume_from is not None:
+        compare_with_checkpoint(setup, resume_from, workers.count)
+    return setup
+
+
+def compare_with_checkpoint(setup: RunSetup, checkpoint: Path, world_size: int) -> None:
+    """CheckpointError when the run would not continue what the checkpoint began; what changes is said."""
+    record = load_record(checkpoint, num_samples=setup.num_samples)
+    order = setup.order.inner if isinstance(setup.order, SkippingOrder) else setup.order
+    check_order(record.order, setup.order if "dropped_episodes" in record.order else order, checkpoint=str(checkpoint))
+    if "features" in record.dataset:
+        check_same_features(record.dataset["features"], setup.spec.metadata)
+    if "selection" in record.dataset and record.dataset["selection"] != dataset_record(setup)["selection"]:
+        raise CheckpointError(
+            f"{checkpoint} was trained on other episodes or frames. Resume with the dataset and selection it was "
+            "saved with, or start a new run from its policy with --policy.path."
+        )
+    if record.global_batch != setup.global_batch:
+        logger.warning(
+            "%d workers in place of %d make a global batch of %d in place of %d: no sample is lost or repeated, but "
+            "steps are of another size from here on. --global_batch_size=%d keeps it.",
+            world_size,
+            record.world_size,
+            setup.global_batch,
+            record.global_batch,
+            record.global_batch,
+        )
+    elif record.world_size != world_size:
+        logger.info(
+            "%d workers in place of %d: the same global batches of %d, shared out anew",
+            world_size,
+            record.world_size,
+            setup.global_batch,
+        )
+
+
+def supervise(setup: RunSetup, workers: Workers, *, where: str) -> int:
+    """Start the workers and stay with them until they are done; the exit code."""
+    import ray
+
+    from lerobot_ray.on_ray.board import start_board
+
+    progress = Progress(setup.config.steps)
+    progress.say(banner(setup, workers, where=where))
+    board = start_board()
+    fit = _Fit(setup, workers, board)
+    received: list[int] = []
+    with _signals(received):
+        fit.start()
+        asked = False
+        while fit.is_alive():
+            fit.join(POLL_S)
+            with contextlib.suppress(ray.exceptions.RayError):
+                show(ray.get(board.take.remote(), timeout=10), progress)
+            if received and not asked:
+                asked = True
+                progress.say("stopping after this step, with a checkpoint; once more to stop at once")
+                board.request_stop.remote(signal.Signals(received[0]).name)
+            if len(received) > 1:
+                raise KeyboardInterrupt
+        with contextlib.suppress(ray.exceptions.RayError):
+            show(ray.get(board.take.remote(), timeout=10), progress)
+    progress.clear()
+    fatal = ray.get(board.fatal.remote(), timeout=30)
+    return conclude(setup, fit.error if fatal is None else fatal, received)
+
+
+def show(notes: list[tuple[str, Any]], progress: Progress) -> None:
+    for kind, value in notes:
+        if kind == "step":
+            progress.at(value)
+        elif kind == "numbers":
+            progress.numbers(*value)
+        elif kind == "parameters":
+            progress.say(f"{value[0] / 1e6:.3g} M parameters trained of {value[1] / 1e6:.3g} M")
+        elif kind == "log":
+            progress.say(value[1])
+
+
+def conclude(setup: RunSetup, error: BaseException | None, received: list[int]) -> int:
+    """Write the report, say where everything is; the exit code."""
+    with_report(setup.output_dir)
+    last = complete_checkpoints(setup.output_dir)
+    where = f"The last checkpoint is {last[-1]}." if last else "There is no checkpoint."
+    if error is not None:
+        say(f"error: {own_error(error) or text_of(error)}")
+        if last:
+            say(f"{where} Continue with --resume=auto.")
+        return 1
+    if received:
+        say(f"stopped. {where} Continue with --resume=auto.")
+        return 128 + received[0]
+    say(f"done. {where}")
+    return 0
+
+
+def with_report(output_dir: Path) -> None:
+    """The run's page; its absence is worth a line, not a run."""
+    try:
+        from lerobot_ray.report_page import write_report
+
+        say(f"report: {write_report(output_dir)}")
+    except Exception as error:
+        logger.warning("no report page: %s", error)
+
+
+class _Fit(threading.Thread):
+    """`TorchTrainer.fit`, so that the main thread can listen to signals and to the board."""
+
+    def __init__(self, setup: RunSetup, workers: Workers, board: Any) -> None:
+        super().__init__(daemon=True, name="fit")
+        self._trainer = torch_trainer(setup, workers, board)
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._trainer.fit()
+        except BaseException as error:
+            self.error = error
+
+
+def torch_trainer(setup: RunSetup, workers: Workers, board: Any) -> Any:
+    os.environ.update(WORKER_ENVIRONMENT)  # read by this process and handed on to the controller
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    from lerobot_ray.on_ray.worker import train_worker
+
+    config = setup.config
+    return TorchTrainer(
+        train_worker,
+        train_loop_config={"setup": setup, "board": board},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers.count if workers.fewest == workers.count else (workers.fewest, workers.count),
+            use_gpu=workers.use_gpu,
+            resources_per_worker=dict(workers.resources),
+            placement_strategy=config.ray.placement_strategy,
+        ),
+        run_config=ray.train.RunConfig(
+            name=f"run-{os.getpid()}-{os.urandom(3).hex()}",  # a known name would have Ray resume by itself
+            storage_path=str(setup.output_dir / RAY_DIR),
+            failure_config=ray.train.FailureConfig(max_failures=config.ray.max_failures),
+            worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
+            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+        ),
+    )
+
+
+@contextlib.contextmanager
+def _signals(received: list[int]) -> Iterator[None]:
+    """Within the block Ctrl-C and SIGTERM are noted down."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """Workers run in other folders than the user."""
+    if config.output_dir is None:
+        raise ConfigError("output_dir is not set.")
+    dataset = config.dataset
+    if dataset.root is not None and "://" not in dataset.root:
+        dataset = dataclasses.replace(dataset, root=str(Path(dataset.root).expanduser().absolute()))
+    policy = config.policy
+    if policy is not None and policy.pretrained_path and Path(policy.pretrained_path).expanduser().is_dir():
+        policy.pretrained_path = str(Path(policy.pretrained_path).expanduser().absolute())
+    return dataclasses.replace(
+        config,
+        dataset=dataset,
+        policy=policy,
+        output_dir=Path(config.output_dir).expanduser().absolute(),
+        checkpoint_path=config.checkpoint_path and Path(config.checkpoint_path).expanduser().absolute(),
+    )
+
+
+def own_error(error: BaseException) -> LerobotRayError | None:
+    """Our own error that ended a worker, wherever Ray has wrapped it."""
+    failures = getattr(error, "worker_failures", None)
+    causes: list[BaseException | None] = [*failures.values()] if failures else []
+    causes += [getattr(error, "cause", None), error.__cause__]
+    if isinstance(error, LerobotRayError):
+        return error
+    return next((found for cause in causes if cause is not None and (found := own_error(cause)) is not None), None)
+
+
+def text_of(error: BaseException) -> str:
+    """Another error: what it says, with the stack of the first worker that met it."""
+    failures = getattr(error, "worker_failures", None)
+    if failures:
+        rank, failure = next(iter(failures.items()))
+        return f"worker {rank} failed: {failure}"
+    return "".join(traceback.format_exception_only(type(error), error)).strip()
+
+
+def say(text: str) -> None:
+    """To the person who started the run."""
+    sys.stderr.write(f"{text}\n")
