@@ -42,7 +42,7 @@ def fetch_file(
         )
     except HFValidationError as error:
         raise PolicyError(
-            f"{repo_id} is neither a folder here nor the name of a Hub repository (user/name)."
+            f"{repo_id} is neither a folder here nor a Hub repository (user/name)."
         ) from error
     except RepositoryNotFoundError as error:
         raise StorageError(f"{at} is not a model on the Hub, or needs a token: set HF_TOKEN.") from error

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from tests.policies.build import build
 from tests.policies.cases import CASES
-from tests.policies.test_parity import build
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # raised inside torch's own compiler
 

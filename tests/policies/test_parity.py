@@ -11,30 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from lerobot_ray.config.policy import PolicyConfig
-from lerobot_ray.core.types import FeatureType, PolicyFeature
-from lerobot_ray.policies.registry import build_policy
-from tests.policies.cases import ADAM_EPS, BATCH, CASES, LEARNING_RATE, OPTIMIZER_STEPS, Case, digest
-from tests.policies.reference import refill
+from tests.policies.build import build, filled
+from tests.policies.cases import ADAM_EPS, BATCH, CASES, LEARNING_RATE, OPTIMIZER_STEPS, digest
 
 GOLDENS = Path(__file__).parent / "goldens"
-TYPES = {"observation.state": FeatureType.STATE, "observation.environment_state": FeatureType.ENV}
-
-
-def build(case: Case, **options):
-    config = PolicyConfig.get_choice_class(case.type)(
-        device="cpu",
-        input_features={key: PolicyFeature(TYPES.get(key, FeatureType.VISUAL), s) for key, s in case.shapes.items()},
-        output_features={"action": PolicyFeature(FeatureType.ACTION, (case.action,))},
-        **case.options | options,
-    )
-    return build_policy(config).to(torch.get_default_dtype())
-
-
-def filled(case: Case, **options):
-    policy = build(case, **options)
-    refill(policy)
-    return policy
 
 
 def load(name: str):

@@ -62,7 +62,7 @@ class DiffusionPolicy(PretrainedPolicy):
         distance = F.mse_loss(predicted, noise if schedule.predicts_noise else actions, reduction="none")
         if masks:
             return (masked_losses if reduction == "none" else masked_mean)(distance, batch), None
-        return distance.mean((1, 2)) if reduction == "none" else distance.mean(), None
+        return (distance.mean((1, 2)) if reduction == "none" else distance.mean()), None
 
     def _draw(self, stream_index: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Noise (B, T, A), denoising steps (B,) and crop words (B, cameras, 2) of these samples, in one draw."""
