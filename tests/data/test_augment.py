@@ -1,6 +1,7 @@
 """Image transforms: the pixels of torchvision, the draws of LeRobot, and a pure function of the place in the stream."""
 
 import dataclasses
+import doctest
 import json
 import os
 import pickle
@@ -326,6 +327,14 @@ ImageTransforms({"enable": True, "tfs": {"a": {"type": "AugMix"}}})
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "ConfigError: dataset.image_transforms.tfs.a: there is no image transform 'AugMix'" in done.stderr
     assert "need torchvision installed" in done.stderr
+
+
+def test_the_page_shows_what_happens():
+    page = HERE.parents[1] / "docs/image-transforms.md"
+    failed, tried = doctest.testfile(str(page), module_relative=False, verbose=False)
+    assert (failed, tried) == (0, 8)
+    text = page.read_text()
+    assert not [kind for kind in TYPES if f"`{kind}`" not in text and f"| {kind} |" not in text]
 
 
 @pytest.mark.lerobot

@@ -1,5 +1,6 @@
 """`HubStorage` against the loopback Hub: what it fetches, how often, and what it says when it cannot."""
 
+import doctest
 import pickle
 import signal
 import subprocess
@@ -168,6 +169,12 @@ def test_the_budget_holds(hub, tmp_path):
         storage.local(path)
         assert storage.cache.usage_bytes() <= 9000
     assert len(whole_files(tmp_path)) == 2
+
+
+def test_the_page_shows_what_happens(hub):
+    page = Path(__file__).parents[2] / "docs/storage.md"
+    failed, tried = doctest.testfile(str(page), module_relative=False, verbose=False)
+    assert (failed, tried) == (0, 4)
 
 
 # Trouble
