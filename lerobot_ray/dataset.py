@@ -169,7 +169,10 @@ def _stats(arguments: argparse.Namespace) -> int:
         )
     stored = _stored_stats(metadata)
     counted = _counted_stats(arguments, metadata)
-    print(differences_text(*differences(stored, counted)))
+    found, missing = differences(stored, counted)
+    print(differences_text(found, missing))
+    if any(row.feature in metadata.video_keys for row in found):
+        print("Cameras were counted from decoded frames; coding losses make their numbers differ a little.")
     if arguments.skip_cameras:
         counted = {**{name: entry for name, entry in (stored or {}).items() if name not in counted}, **counted}
     if arguments.out:
@@ -195,12 +198,9 @@ def _counted_stats(arguments: argparse.Namespace, metadata: DatasetMetadata) -> 
 
     cameras = not arguments.skip_cameras
     if arguments.ray:
-        import ray
-
         from lerobot_ray.on_ray.stats import count_stats_on_ray
 
-        ray.init(address=arguments.address, log_to_driver=False, ignore_reinit_error=True)
-        return count_stats_on_ray(metadata, cameras=cameras)
+        return count_stats_on_ray(metadata, cameras=cameras, address=arguments.address)
     with Processes(arguments.workers) as processes:
         return count_stats(metadata, run=with_progress(processes, label="stats"), cameras=cameras)
 

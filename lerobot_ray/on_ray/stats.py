@@ -6,6 +6,7 @@ read the dataset through its storage: a shared file system, or each node's own c
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -13,7 +14,7 @@ from typing import TypeVar
 import ray
 from ray.exceptions import RayTaskError
 
-from lerobot_ray.core.errors import LerobotRayError
+from lerobot_ray.core.errors import ConfigError, LerobotRayError
 from lerobot_ray.core.types import Stats
 from lerobot_ray.data.metadata import DatasetMetadata
 from lerobot_ray.data.recount import count_stats
@@ -26,8 +27,19 @@ TASKS_PER_CPU = 4
 """Tasks handed to the cluster ahead of the one whose result is due, per CPU: enough to keep every CPU busy."""
 
 
-def count_stats_on_ray(metadata: DatasetMetadata, *, cameras: bool = True, progress: bool | None = None) -> Stats:
-    """`data.recount.count_stats` on the cluster this process is connected to (`ray.init` comes first)."""
+def count_stats_on_ray(
+    metadata: DatasetMetadata, *, cameras: bool = True, address: str | None = None, progress: bool | None = None
+) -> Stats:
+    """`data.recount.count_stats` on a Ray cluster.
+
+    The one this process is connected to; else the one at `address`; else Ray's choice: $RAY_ADDRESS, one that runs on
+    this machine, or a new one.
+    """
+    if not ray.is_initialized():
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        except ConnectionError as error:
+            raise ConfigError(f"no Ray cluster answers at {address or 'the given address'}: {error}") from error
     return count_stats(metadata, run=with_progress(run_on_ray, label="stats", enabled=progress), cameras=cameras)
 
 
