@@ -41,9 +41,7 @@ def fetch_file(
             endpoint=os.environ.get("HF_ENDPOINT") or None,  # now, not when huggingface_hub was imported
         )
     except HFValidationError as error:
-        raise PolicyError(
-            f"{repo_id} is neither a folder here nor a Hub repository (user/name)."
-        ) from error
+        raise PolicyError(f"{repo_id} is neither a folder here nor a Hub repository (user/name).") from error
     except RepositoryNotFoundError as error:
         raise StorageError(f"{at} is not a model on the Hub, or needs a token: set HF_TOKEN.") from error
     except RevisionNotFoundError as error:

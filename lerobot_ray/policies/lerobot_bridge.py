@@ -1,7 +1,7 @@
 """Policies that an installed lerobot brings, trained here: its config classes, its networks, its processors.
 
-A LeRobot config comes in as a subclass of itself that speaks this package's words where the loop looks at it (presets
-as our data classes); the policy itself gets a plain one of LeRobot's. Nothing of lerobot is imported before its use.
+A LeRobot config comes in as a subclass of itself that speaks this package's words where a run looks at it (presets as
+our data classes, processors on request); the policy itself gets a plain one. Nothing of lerobot is imported before use.
 """
 
 from __future__ import annotations
@@ -141,6 +141,9 @@ def _adapted(policy_type: str, theirs: type) -> type:
             raise PolicyError(f"policy.type={policy_type}: {error}") from error
         self.input_features, self.output_features = plain.input_features, plain.output_features
 
+    def make_processors(self: Any, stats: Stats | None) -> tuple[Any, Any]:
+        return build_processors(self, dataset_stats=stats)
+
     adapted = type(
         theirs.__name__,
         (theirs,),
@@ -154,6 +157,7 @@ def _adapted(policy_type: str, theirs: type) -> type:
             "get_optimizer_preset": get_optimizer_preset,
             "get_scheduler_preset": get_scheduler_preset,
             "validate_features": validate_features,
+            "make_processors": make_processors,
         },
     )
     PolicyConfig.register(adapted)

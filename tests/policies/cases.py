@@ -15,6 +15,7 @@ from .reference import last_padded, wave
 
 BATCH = 4
 OPTIMIZER_STEPS = 10
+ROLLOUT_STEPS = 6
 LEARNING_RATE = 1e-3
 ADAM_EPS = 1e-3
 """Large, because some gradients are zero but for rounding (an attention's key bias): Adam would make steps of it."""

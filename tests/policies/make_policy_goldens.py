@@ -29,6 +29,7 @@ from tests.policies.cases import (  # noqa: E402
     CASES,
     LEARNING_RATE,
     OPTIMIZER_STEPS,
+    ROLLOUT_STEPS,
     Case,
     digest,
 )
@@ -83,7 +84,7 @@ def losses_and_actions(policy, case: Case, precision: str) -> dict[str, np.ndarr
         found["sample_losses"] = [policy.forward(batch)[0].item() for batch in alone]
     policy.reset()
     torch.manual_seed(1)
-    found["actions"] = np.stack([policy.select_action(case.observation(i)).numpy() for i in range(6)])
+    found["actions"] = np.stack([policy.select_action(case.observation(i)).numpy() for i in range(ROLLOUT_STEPS)])
     policy.train()
     torch.manual_seed(2)
     loss, logged = policy.forward(case.batch(0))

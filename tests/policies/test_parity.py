@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.policies.build import build, filled
-from tests.policies.cases import ADAM_EPS, BATCH, CASES, LEARNING_RATE, OPTIMIZER_STEPS, digest
+from tests.policies.cases import ADAM_EPS, BATCH, CASES, LEARNING_RATE, OPTIMIZER_STEPS, ROLLOUT_STEPS, digest
 
 GOLDENS = Path(__file__).parent / "goldens"
 
@@ -57,7 +57,7 @@ def losses_and_actions(policy, case):
     eval_loss = policy(case.batch(0))[0].item()
     policy.reset()
     torch.manual_seed(1)
-    actions = np.stack([policy.select_action(case.observation(i)).numpy() for i in range(6)])
+    actions = np.stack([policy.select_action(case.observation(i)).numpy() for i in range(ROLLOUT_STEPS)])
     policy.train()
     torch.manual_seed(2)
     loss, logged = policy(case.batch(0))
