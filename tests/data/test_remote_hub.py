@@ -10,15 +10,18 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
 
 from lerobot_ray.core.errors import DatasetError, StorageError, VersionError
+from lerobot_ray.data import Dataset
 from lerobot_ray.data.file_cache import FileCache
 from lerobot_ray.data.hub_revision import choose_commit
 from lerobot_ray.data.remote import HubStorage
 from lerobot_ray.data.retry import RetryPolicy, TransientError, asked_wait_s, call_with_retries
 from lerobot_ray.data.storage import Storage, open_storage
 from tests.hub_server import HubServer
+from tests.make_dataset import make_dataset
 
 pytestmark = pytest.mark.hub
 
@@ -306,6 +309,16 @@ def test_a_full_disk_is_not_taken_for_a_bad_line(hub):
     assert len(gets(hub, "mp4")) == 1
 
 
+def test_somebody_waiting_at_a_terminal_sees_a_bar(hub, monkeypatch, capsys):
+    monkeypatch.setattr("lerobot_ray.data.remote_files.PROGRESS_FROM_BYTES", 100_000)
+    storage = open_hub()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert bytes_of(storage, VIDEO, "meta/info.json") == [BIG, INFO]
+    shown = capsys.readouterr().err
+    assert VIDEO in shown
+    assert "info.json" not in shown
+
+
 # Several processes
 
 
@@ -529,3 +542,24 @@ def test_errors_cross_processes(hub):
     again = pickle.loads(pickle.dumps(TransientError("x", 3.0, True)))
     assert (str(again), again.retry_after_s, again.progressed) == ("x", 3.0, True)
     assert Path(hub.store.root).is_dir()
+
+
+# A whole dataset
+
+
+def test_a_dataset_reads_the_same_from_the_hub_and_from_a_folder(hub, tmp_path):
+    root = make_dataset(tmp_path / "toy", files="many")
+    hub.api.create_repo("alice/toy", repo_type="dataset")
+    hub.api.upload_folder(repo_id="alice/toy", repo_type="dataset", folder_path=str(root))
+    hub.api.create_tag("alice/toy", tag="v3.0", repo_type="dataset")
+    hub.book.log.clear()
+    remote, local = Dataset("alice/toy", episodes=[1]), Dataset("alice/toy", root=root, episodes=[1])
+    assert len(remote) == len(local) > 0
+    assert not gets(hub, "mp4"), "opening reads meta/ only"
+    for index in (0, len(local) - 1):
+        ours, theirs = remote[index], local[index]
+        assert ours.keys() == theirs.keys()
+        for key, value in theirs.items():
+            assert torch.equal(ours[key], value) if isinstance(value, torch.Tensor) else ours[key] == value
+    videos = len(list(root.glob("videos/*/*/*.mp4")))
+    assert 0 < len(gets(hub, "mp4")) < videos, "fetched videos of episodes nobody asked for"

@@ -10,8 +10,10 @@ import time
 
 import fsspec
 import pytest
+import torch
 
 from lerobot_ray.core.errors import ConfigError, StorageError
+from lerobot_ray.data import Dataset
 from lerobot_ray.data.file_cache import FileCache
 from lerobot_ray.data.remote import ObjectStorage
 from lerobot_ray.data.retry import RetryPolicy
@@ -258,3 +260,15 @@ def test_a_folder_by_url(quiet_cache, tmp_path):
 def test_an_unknown_scheme_is_named(quiet_cache):
     with pytest.raises(StorageError, match=r"carrier-pigeon://loft"):
         open_s3("carrier-pigeon://loft").files()
+
+
+# A whole dataset
+
+
+def test_a_dataset_reads_the_same_from_s3_and_from_a_folder(s3, toy_root):
+    paths = [path for path in toy_root.rglob("*") if path.is_file()]
+    s3.put("lab", {f"toy/{path.relative_to(toy_root)}": path.read_bytes() for path in paths})
+    remote, local = Dataset("lab/toy", root="s3://lab/toy"), Dataset("lab/toy", root=toy_root)
+    assert len(remote) == len(local)
+    for key, value in local[20].items():
+        assert torch.equal(remote[20][key], value) if isinstance(value, torch.Tensor) else remote[20][key] == value
