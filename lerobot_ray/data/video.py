@@ -12,6 +12,7 @@ need CUDA libraries and a system FFmpeg.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -77,15 +78,8 @@ class VideoReader:
         try:
             return self._read(path, times_s, tolerance_s, out)
         except FrameError:
-            # Tables can be wrong about a file. Before giving up, ask the packets themselves.
-            known = self._open.get(path) if len(times_s) else None
-            index = known[1].index if known else None
             self._forget(path)
-            if known is None or index is None or not index.is_from_tables:
-                raise
-            scanned = index_from_packets(path)
-            self._indexes[known[0]] = scanned
-            if np.array_equal(scanned.pts, index.pts) and np.array_equal(scanned.key, index.key):
+            if not self._tables_were_wrong(path):
                 raise
         return self._read(path, times_s, tolerance_s, out)
 
@@ -140,16 +134,25 @@ class VideoReader:
             out[slot] = out[first_slot[slots[slot]]]
         return out
 
+    def _tables_were_wrong(self, path: Path) -> bool:
+        """Before giving up on a file, asks its packets whether its tables told the truth about it."""
+        with contextlib.suppress(OSError, av.FFmpegError):
+            identity = _identity(path)
+            index = self._indexes.get(identity)
+            if index is not None and index.is_from_tables:
+                scanned = self._indexes[identity] = index_from_packets(path)
+                return not (np.array_equal(scanned.pts, index.pts) and np.array_equal(scanned.key, index.key))
+        return False
+
     def _video(self, path: Path, no_frame: str) -> OpenVideo:
         try:
-            stat = os.stat(path)
+            identity = _identity(path)
         except OSError as error:
             self._forget(path)
             raise FrameError(
                 f"{no_frame}the video cannot be read ({error.strerror}). Fetch the dataset again, or correct its root.",
                 file=str(path),
             ) from error
-        identity = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
         known = self._open.get(path)
         if known and known[0] == identity:
             self._open.move_to_end(path)
@@ -193,6 +196,11 @@ class VideoReader:
 
     def _copy_gray12le(self, frame: Any, info: VideoInfo, out: np.ndarray) -> None:
         out.view(np.uint8)[...] = plane_pixels(frame.planes[0], 2)
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    stat = os.stat(path)
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _layout(info: VideoInfo, pixel_format: PixelFormat, path: Path) -> tuple[tuple[int, ...], Any]:

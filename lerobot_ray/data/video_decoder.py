@@ -101,7 +101,10 @@ class OpenVideo:
     @property
     def index(self) -> VideoIndex:
         if self._known_index is None:
-            self._known_index = build_index(self.path, self._container, self._stream)
+            try:
+                self._known_index = build_index(self.path, self._container, self._stream)
+            except av.FFmpegError as error:
+                raise FrameError(f"reading fails ({error.strerror or error}). {REMEDY}", file=str(self.path)) from error
             self._forget_position()
         return self._known_index
 
@@ -235,6 +238,8 @@ class OpenVideo:
 
     def _place(self, packet: Any) -> int | None:
         index = self.index
+        if packet.pts is None:
+            return None
         rank = int(np.searchsorted(index.pts, packet.pts))
         if rank < len(index.pts) and index.pts[rank] == packet.pts:
             return int(index.place[rank])
@@ -252,7 +257,7 @@ class OpenVideo:
         return packet
 
     def _feed(self) -> None:
-        packet = self._next_packet or self._read_packet()
+        packet = self._next_packet if self._next_packet is not None else self._read_packet()
         self._next_packet = None
         if packet is None:
             self._drain()

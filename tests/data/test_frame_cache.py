@@ -243,15 +243,17 @@ def test_one_process_at_a_time_writes_to_a_chunk(open_cache):
                 os.read(release[0], 1)
         finally:
             os._exit(0)
-    os.read(holding[0], 1)
-    writer = threading.Thread(target=fill, args=(cache, [1]))
-    writer.start()
-    writer.join(0.2)
-    assert writer.is_alive()
-    os.write(release[1], b"r")
+    try:
+        os.read(holding[0], 1)
+        writer = threading.Thread(target=fill, args=(cache, [1]), daemon=True)
+        writer.start()
+        writer.join(0.2)
+        assert writer.is_alive()
+    finally:
+        os.write(release[1], b"r")
+        os.waitpid(pid, 0)
     writer.join(10)
     assert not writer.is_alive()
-    os.waitpid(pid, 0)
     for fd in (*holding, *release):
         os.close(fd)
     assert look(cache, [0, 1]).all()
@@ -441,8 +443,8 @@ def test_a_forked_child_takes_its_own_lease(open_cache):
             cache.close()
         finally:
             os._exit(0)
-    assert os.read(read, 1) == b"y"
     os.waitpid(pid, 0)
+    assert os.read(read, 1) == b"y"
     os.close(read)
     os.close(write)
     assert look(cache, [*range(10), 20]).all()

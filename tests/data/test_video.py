@@ -10,6 +10,7 @@ up to 40).
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lerobot_ray.core.errors import FrameError
+from lerobot_ray.data import video_index
 from lerobot_ray.data.video import VideoReader, probe
 from lerobot_ray.data.video_index import index_from_packets, index_from_tables
 
@@ -183,6 +185,27 @@ def test_a_trimmed_file_shows_what_is_left(name, tmp_path):
     assert numbers == list(range(15, 90))
     with VideoReader() as reader:
         assert [number_in(f) for f in reader.read(path, times_s[::-7])] == numbers[::-7]
+
+
+def test_tables_that_lie_are_caught_by_the_packets(monkeypatch):
+    """As if the mp4's tables had been read wrongly: times that no packet has, frames that are not there."""
+    real = video_index.index_from_tables
+    for lie in (
+        {"pts": lambda index: index.pts + 7},
+        {"pts": lambda index: np.where(np.arange(len(index.pts)) == 20, index.pts + 100, index.pts)},
+        {"key": lambda index: np.full_like(index.key, 30)},
+    ):
+
+        def lying(path, container, stream, lie=lie):
+            index = real(path, container, stream)
+            return replace(index, **{field: change(index) for field, change in lie.items()})
+
+        monkeypatch.setattr(video_index, "index_from_tables", lying)
+        with VideoReader() as reader:
+            assert [number_in(f) for f in reader.read(clip("h264"), np.arange(10, 80) / 30)] == list(range(10, 80))
+            with pytest.raises(FrameError, match="no frame at 9"):
+                reader.read(clip("h264"), [9.0])
+            assert number_in(reader.read(clip("h264"), [1.5])[0]) == 45
 
 
 def packets_for(name: str, *reads) -> list[int]:
