@@ -1,4 +1,4 @@
-"""`make demo`: from nothing to a dataset that was written, checked, looked at and streamed, on this machine.
+"""`make demo`: from nothing to a dataset that was written, checked and looked at, and a policy trained on it.
 
 A scripted expert touches targets with a small arm; its demonstrations become a LeRobot dataset with real video. The
 next steps are the ones of any project, each by the command a user would type, printed before it runs.
@@ -26,14 +26,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     root = args.dir / "dataset"
     step(f"{args.episodes} demonstrations of a scripted expert -> {root}")
     record(root, episodes=args.episodes, image_hw=(args.pixels, args.pixels))
+    shutil.rmtree(args.dir / "run", ignore_errors=True)
     for command in (
         ["dataset", "validate", str(root)],
         ["dataset", "preview", str(root), "--out", str(args.dir / "preview.html"), "--episodes", "0,1,2"],
+        ["train", *train_flags(root, args.dir / "run", steps=args.steps)],
     ):
         code = run(command)
         if code:
             return code
-    print(f"\nLook at {args.dir / 'preview.html'}")
+    step("Look at")
+    print(f"the dataset   {args.dir / 'preview.html'}")
+    print(f"the run       {args.dir / 'run' / 'report.html'}")
+    print(f"MLflow        .venv/bin/mlflow ui --backend-store-uri sqlite:///{(args.dir / 'run').resolve()}/mlflow.db")
+    print(f"the policy    {args.dir / 'run' / 'checkpoints' / 'last' / 'pretrained_model'}")
     return 0
 
 
@@ -41,8 +47,32 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m lerobot_ray.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--dir", type=Path, default=Path("demo"), help="where everything goes (default: %(default)s)")
     parser.add_argument("--episodes", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=400, help="training steps (default: %(default)s)")
     parser.add_argument("--pixels", type=int, default=96, help="height and width of the camera")
     return parser.parse_args(argv)
+
+
+def train_flags(root: Path, output_dir: Path, *, steps: int) -> list[str]:
+    """A small ACT, with an audit of every sample it saw."""
+    policy = {
+        "type": "act",
+        "pretrained_backbone_weights": "null",
+        "chunk_size": 10,
+        "n_action_steps": 10,
+        "dim_model": 128,
+        "n_heads": 4,
+        "dim_feedforward": 512,
+        "n_encoder_layers": 2,
+        "optimizer_lr": 3e-4,
+        "optimizer_lr_backbone": 3e-4,
+    }
+    run = {"output_dir": output_dir, "steps": steps, "batch_size": 8, "log_freq": 25, "save_freq": 200, "audit": "true"}
+    dataset = {"repo_id": REPO_ID, "root": root}
+    return [
+        *(f"--policy.{name}={value}" for name, value in policy.items()),
+        *(f"--dataset.{name}={value}" for name, value in dataset.items()),
+        *(f"--{name}={value}" for name, value in run.items()),
+    ]
 
 
 def record(root: Path, *, episodes: int, image_hw: tuple[int, int]) -> None:
