@@ -52,7 +52,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def checkpoint_to_resume(config: TrainConfig) -> Path | None:
-    """The checkpoint this run begins from; None: from step 0. CheckpointError when it asks for one that is not there."""
+    """The checkpoint this run begins from; None: from step 0. CheckpointError when the one it asks for is not there."""
     assert config.output_dir is not None
     if config.resume == "auto":
         steps = step_folders(config.output_dir / CHECKPOINTS_DIR)

@@ -154,7 +154,7 @@ def plan_run(
     )
     return RunSetup(
         config=config,
-        output_dir=Path(config.output_dir),
+        output_dir=config.output_dir,
         seed=seed,
         spec=spec,
         order=order,

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -78,7 +79,8 @@ def run(config: TrainConfig) -> int:
 
 def settle(config: TrainConfig, metadata: DatasetMetadata, workers: Workers, resume_from: Path | None) -> RunSetup:
     """The run on these workers; LerobotRayError for what cannot work."""
-    assert config.output_dir is not None and config.policy is not None
+    assert config.output_dir is not None
+    assert config.policy is not None
     device = "cuda" if workers.use_gpu else "mps" if config.policy.device == "mps" else "cpu"
     own = marks_of_checkpoints(config.output_dir)
     setup = plan_run(config, metadata, world_size=workers.count, device=device, resume_from=resume_from, not_ours=own)
@@ -171,6 +173,7 @@ def show(notes: list[tuple[str, Any]], progress: Progress) -> None:
 def conclude(setup: RunSetup, error: BaseException | None, received: list[int]) -> int:
     """Write the report, say where everything is; the exit code."""
     with_report(setup.output_dir)
+    shutil.rmtree(setup.output_dir / RAY_DIR, ignore_errors=True)
     last = complete_checkpoints(setup.output_dir)
     where = f"The last checkpoint is {last[-1]}." if last else "There is no checkpoint."
     if error is not None:
@@ -218,21 +221,22 @@ def torch_trainer(setup: RunSetup, workers: Workers, board: Any) -> Any:
     from lerobot_ray.on_ray.worker import train_worker
 
     config = setup.config
+    v2: Any = ray.train  # for type checkers it has the names of the older API
     return TorchTrainer(
         train_worker,
         train_loop_config={"setup": setup, "board": board},
-        scaling_config=ray.train.ScalingConfig(
+        scaling_config=v2.ScalingConfig(
             num_workers=workers.count if workers.fewest == workers.count else (workers.fewest, workers.count),
             use_gpu=workers.use_gpu,
             resources_per_worker=dict(workers.resources),
             placement_strategy=config.ray.placement_strategy,
         ),
-        run_config=ray.train.RunConfig(
+        run_config=v2.RunConfig(
             name=f"run-{os.getpid()}-{os.urandom(3).hex()}",  # a known name would have Ray resume by itself
             storage_path=str(setup.output_dir / RAY_DIR),
-            failure_config=ray.train.FailureConfig(max_failures=config.ray.max_failures),
+            failure_config=v2.FailureConfig(max_failures=config.ray.max_failures),
             worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
-            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+            logging_config=v2.LoggingConfig(log_level="ERROR"),
         ),
     )
 

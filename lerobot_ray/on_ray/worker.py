@@ -49,7 +49,7 @@ from lerobot_ray.policies.registry import build_policy
 logger = logging.getLogger(__name__)
 
 FRAMES_PER_BLOCK = 512
-"""Camera frames in a block at most: about a second of one decoder, so that a stream starts and ends without long waits."""
+"""Camera frames in a block at most: about a second of one decoder, so that a stream starts without a long wait."""
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

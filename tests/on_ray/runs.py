@@ -1,0 +1,116 @@
+"""Tiny training runs for tests: their command lines, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+from safetensors.numpy import load_file
+
+from lerobot_ray.config.parse import parse_train_config
+from lerobot_ray.data.audit_check import load_audit
+
+TINY_ACT = [
+    "--policy.type=act",
+    "--policy.chunk_size=4",
+    "--policy.n_action_steps=4",
+    "--policy.dim_model=16",
+    "--policy.n_heads=2",
+    "--policy.dim_feedforward=32",
+    "--policy.n_encoder_layers=1",
+    "--policy.n_vae_encoder_layers=1",
+    "--policy.latent_dim=4",
+    "--policy.pretrained_backbone_weights=null",
+    "--policy.device=cpu",
+]
+
+
+def command(root: Path, output_dir: Path, *flags: str) -> list[str]:
+    """The arguments of a tiny run on the dataset at `root`."""
+    own = {flag.split("=")[0] for flag in flags}
+    usual = [
+        "--dataset.repo_id=tests/toy",
+        f"--dataset.root={root}",
+        f"--output_dir={output_dir}",
+        *TINY_ACT,
+        "--batch_size=4",
+        "--steps=12",
+        "--log_freq=1",
+        "--save_freq=4",
+        "--audit=true",
+        "--mlflow.enable=false",
+    ]
+    return [*(flag for flag in usual if flag.split("=")[0] not in own), *flags]
+
+
+def run_here(arguments: list[str]) -> int:
+    """The run on the Ray that this process is connected to."""
+    from lerobot_ray.on_ray.trainer import train
+
+    return train(parse_train_config(arguments))
+
+
+def start_apart(arguments: list[str], log: Path) -> subprocess.Popen:
+    """The run as a user starts it: a process of its own, which starts a Ray of its own."""
+    with log.open("ab") as out:
+        return subprocess.Popen([sys.executable, "-m", "lerobot_ray.train", *arguments], stdout=out, stderr=out)
+
+
+def wait_until(condition: Callable[[], object], *, within_s: float = 60.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def kill_training_workers() -> list[int]:
+    """SIGKILL to every training process of this user on this machine that descends from this process."""
+    killed = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.name().startswith("ray::RayTrainWo"):
+                os.kill(process.pid, signal.SIGKILL)
+                killed.append(process.pid)
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            continue
+    return killed
+
+
+def checkpoint(output_dir: Path, step: int) -> Path:
+    return output_dir / "checkpoints" / f"{step:06d}"
+
+
+def weights(output_dir: Path, step: int) -> dict[str, np.ndarray]:
+    return load_file(checkpoint(output_dir, step) / "pretrained_model" / "model.safetensors")
+
+
+def assert_same_run(one: Path, other: Path, *, step: int) -> None:
+    """The same parameters to the last bit, after the same samples in the same order."""
+    mine, theirs = weights(one, step), weights(other, step)
+    assert mine.keys() == theirs.keys()
+    assert [name for name in mine if not np.array_equal(mine[name], theirs[name])] == []
+    assert np.array_equal(*(samples(path) for path in (one, other)))
+
+
+def samples(output_dir: Path) -> np.ndarray:
+    """(stream index, step, episode, frame) of every sample trained on, as the audit proves it."""
+    rows = load_audit(output_dir).rows
+    return np.stack([rows[name].to_numpy() for name in ("stream_index", "step", "episode", "frame")])
+
+
+def losses(output_dir: Path) -> dict[int, float]:
+    """Step -> loss; of a step trained twice, the last."""
+    found = {}
+    for line in (output_dir / "metrics.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        if "train/loss" in entry:
+            found[entry["step"]] = entry["train/loss"]
+    return found
