@@ -216,7 +216,7 @@ def _replace_stats(root: Path, stats: Stats) -> None:
 
 
 def _write_stats(path: Path, stats: Stats) -> None:
-    from lerobot_ray.data.recording import write_json
+    from lerobot_ray.data.disk import write_json
     from lerobot_ray.data.stats import as_json
 
     try:

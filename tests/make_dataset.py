@@ -79,7 +79,7 @@ def make_dataset(
         limits = {"data_files_size_in_mb": 1e-6, "video_files_size_in_mb": 1e-6, **limits}
     depth_dtype = np.uint16 if depth_unit == "mm" else np.float32
     with DatasetWriter(
-        root, repo_id=repo_id, fps=fps, features=features, robot_type=robot_type, codec=codec, **limits
+        root, repo_id=repo_id, fps=fps, features=features, robot_type=robot_type, codec=codec, durable=False, **limits
     ) as writer:
         row = 0
         for episode, length in enumerate(episodes):

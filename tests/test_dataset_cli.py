@@ -79,6 +79,7 @@ def test_a_dataset_is_found_by_name_where_lerobot_keeps_it(capsys, root, tmp_pat
         (["preview", "{root}", "--episodes=1-x"], "'1-x' is not a number or a range"),
         (["preview", "{root}", "--episodes=9"], "there is no episode 9"),
         (["stats", "{root}/meta"], "no meta/info.json"),
+        (["stats", "{root}", "--ray", "--address=127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),
         (["finish", "{root}"], "no unfinished recording"),
     ],
 )

@@ -20,6 +20,7 @@ import av
 import numpy as np
 
 from lerobot_ray.core.errors import ConfigError, DatasetError, StorageError, nearest
+from lerobot_ray.data.disk import publish, unfinished_name
 
 
 @dataclass(frozen=True)
@@ -171,14 +172,12 @@ class EpisodeEncoder:
             container.mux(stream.encode(None))
 
 
-def concatenate(parts: Sequence[Path], target: Path) -> None:
+def concatenate(parts: Sequence[Path], target: Path, *, durable: bool = True) -> None:
     """Writes the packets of `parts` one after another into `target`, which appears when it is whole.
 
     All parts must come from the same encoder settings and frame rate. Cost: reading and writing, no decoding.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.part")
-    with av.open(str(unfinished), "w", format="mp4", options={"movflags": "faststart"}) as output:
+    with av.open(str(unfinished_name(target)), "w", format="mp4", options={"movflags": "faststart"}) as output:
         stream, offset, header = None, 0, b""
         for part in parts:
             with av.open(str(part)) as source:
@@ -198,7 +197,7 @@ def concatenate(parts: Sequence[Path], target: Path) -> None:
                     packet.pts, packet.dts, packet.stream = packet.pts + offset, packet.dts + offset, stream
                     output.mux(packet)
                 offset += end
-    publish(unfinished, target)
+    publish(target, durable=durable)
 
 
 def decoder_header(stream: Any) -> bytes:
@@ -206,26 +205,6 @@ def decoder_header(stream: Any) -> bytes:
     context = stream.codec_context
     size = f"{context.name} {context.width}x{context.height} {stream.time_base} ".encode()
     return size + bytes(context.extradata or b"")
-
-
-def publish(unfinished: Path, target: Path) -> None:
-    """Renames a file written in full to its real name, on disk before the name is."""
-    with open(unfinished, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(unfinished, target)
-    sync_folder(target.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes renames within `folder` survive a power cut, where the system can."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows cannot open folders
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 DECODERS = {"libdav1d": "av1", "libaom-av1": "av1"}

@@ -30,9 +30,10 @@ from lerobot_ray.core.layout import (
 )
 from lerobot_ray.core.types import EPISODE_INDEX
 from lerobot_ray.data.depth import DepthCoding
+from lerobot_ray.data.disk import publish, read_json, unfinished_name, write_json
 from lerobot_ray.data.features import FeatureSpec, parse_feature
 from lerobot_ray.data.metadata import read_tasks
-from lerobot_ray.data.recording import DATA_KIND, Place, Recording, publish, read_json, write_json
+from lerobot_ray.data.recording import DATA_KIND, Place, Recording
 from lerobot_ray.data.recount import tabular_stats
 from lerobot_ray.data.stats import STATISTICS, ValueCounts, as_json, from_json, has_stats, merged_summaries, pixel_unit
 from lerobot_ray.data.storage import LocalStorage, Storage
@@ -126,10 +127,10 @@ def _write_metadata(recording: Recording, stats: Mapping[str, Any]) -> None:
     ready, header = recording.folder / "ready", recording.header
     tasks = list(header["base"]["tasks"])
     tasks += [t for t in dict.fromkeys(t for d in recording.episodes for t in d["tasks"]) if t not in set(tasks)]
-    write_tasks(ready / TASKS_PATH, tasks)
+    write_tasks(ready / TASKS_PATH, tasks, durable=recording.durable)
     _write_episodes(recording)
-    write_json(ready / STATS_PATH, as_json(dict(stats)))
-    write_json(ready / INFO_PATH, _info(recording, num_tasks=len(tasks)))
+    write_json(ready / STATS_PATH, as_json(dict(stats)), durable=recording.durable)
+    write_json(ready / INFO_PATH, _info(recording, num_tasks=len(tasks)), durable=recording.durable)
 
 
 def _info(recording: Recording, *, num_tasks: int) -> dict[str, Any]:
@@ -183,9 +184,7 @@ def _write_episodes(recording: Recording) -> None:
     limit = header["data_files_size_in_mb"] * 1024**2
     while rows:
         path = recording.folder / "ready" / EPISODES_TEMPLATE.format(chunk_index=place[0], file_index=place[1])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.part")
-        with open(unfinished, "wb") as file:
+        with open(unfinished_name(path), "wb") as file:
             writer: pq.ParquetWriter | None = None
             while rows and (writer is None or file.tell() < limit):
                 batch, rows = rows[:EPISODES_PER_ROW_GROUP], rows[EPISODES_PER_ROW_GROUP:]
@@ -194,7 +193,7 @@ def _write_episodes(recording: Recording) -> None:
                 writer.write_table(table)
             assert writer is not None
             writer.close()
-        publish(unfinished, path)
+        publish(path, durable=recording.durable)
         place = next_file(*place, chunks_size=header["chunks_size"])
 
 
@@ -261,9 +260,8 @@ def _existing_schema(root: Path) -> pa.Schema | None:
     return pq.read_schema(files[0]) if files else None
 
 
-def write_tasks(path: Path, tasks: Sequence[str]) -> None:
+def write_tasks(path: Path, tasks: Sequence[str], *, durable: bool = True) -> None:
     """tasks.parquet: the task string is the pandas index, its row number the task's number."""
-    path.parent.mkdir(parents=True, exist_ok=True)
 
     def about(name: str, kind: str, dtype: str) -> dict[str, Any]:
         return {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": dtype, "metadata": None}
@@ -284,9 +282,9 @@ def write_tasks(path: Path, tasks: Sequence[str]) -> None:
         "pandas_version": "2.0.0",
     }
     schema = pa.schema([("task_index", pa.int64()), ("task", pa.string())], metadata={"pandas": json.dumps(pandas)})
-    unfinished = path.with_name(f".{path.name}.part")
-    pq.write_table(pa.table([list(range(len(tasks))), list(tasks)], schema=schema), unfinished, compression="snappy")
-    publish(unfinished, path)
+    table = pa.table([list(range(len(tasks))), list(tasks)], schema=schema)
+    pq.write_table(table, unfinished_name(path), compression="snappy")
+    publish(path, durable=durable)
 
 
 # Statistics

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from lerobot_ray.core.errors import DatasetError
-from lerobot_ray.core.layout import DATA_TEMPLATE, VIDEO_TEMPLATE, next_file
-from lerobot_ray.data.encode import concatenate, publish, sync_folder
+from lerobot_ray.core.layout import DATA_TEMPLATE, INFO_PATH, VIDEO_TEMPLATE, next_file
+from lerobot_ray.data.disk import publish, read_json, sync_file, sync_folder, unfinished_name, write_json
+from lerobot_ray.data.encode import concatenate
 
 SCRATCH_DIR = ".recording"
 DATA_KIND = "data"
@@ -40,13 +40,23 @@ Place = tuple[int, int]
 
 
 def place_episodes(
-    sizes: Sequence[int], headers: Sequence[str], *, limit_bytes: float, first: Place, chunks_size: int
+    sizes: Sequence[int],
+    headers: Sequence[str],
+    *,
+    limit_bytes: float,
+    first: Place,
+    chunks_size: int,
+    breaks: Collection[int] = (),
 ) -> list[Place]:
-    """The file of each episode: a new one begins when this episode would reach the limit, or differs in `headers`."""
+    """The file of each episode.
+
+    A new one begins when this episode would reach the limit, when it differs from the one before in `headers`, and at
+    the episodes whose numbers are in `breaks`.
+    """
     places: list[Place] = []
     place, held = first, 0
     for number, (size, header) in enumerate(zip(sizes, headers, strict=True)):
-        if number and (held + size >= limit_bytes or header != headers[number - 1]):
+        if number and (held + size >= limit_bytes or header != headers[number - 1] or number in breaks):
             place, held = next_file(*place, chunks_size=chunks_size), 0
         places.append(place)
         held += size
@@ -61,6 +71,8 @@ class Recording:
     header: dict[str, Any]
     episodes: list[dict[str, Any]] = field(default_factory=list)
     """episode.json of every saved episode, in order."""
+    durable: bool = True
+    """Wait for the disk at every step that a power cut must not undo."""
     _filling: dict[str, tuple[int, Place]] = field(default_factory=dict)
     """Per kind, the file now being filled: how many episodes are in the files before it, and its place."""
 
@@ -69,11 +81,11 @@ class Recording:
         return self.root / SCRATCH_DIR
 
     @staticmethod
-    def start(root: Path, header: dict[str, Any]) -> Recording:
+    def start(root: Path, header: dict[str, Any], *, durable: bool = True) -> Recording:
         """Begins a recording in `root`, which exists or is made."""
-        recording = Recording(root, header)
+        recording = Recording(root, header, durable=durable)
         (recording.folder / "episodes").mkdir(parents=True)
-        write_json(recording.folder / "recording.json", header)
+        write_json(recording.folder / "recording.json", header, durable=durable)
         return recording
 
     @staticmethod
@@ -108,12 +120,13 @@ class Recording:
         }
         np.savez(folder / "cameras.npz", **camera_counts)  # type: ignore[arg-type]
         (folder / "episode.json").write_text(json.dumps(document), encoding="utf-8")
-        for file in folder.iterdir():
-            with open(file, "rb+") as handle:
-                os.fsync(handle.fileno())
-        sync_folder(folder)
+        if self.durable:
+            for file in folder.iterdir():
+                sync_file(file)
+            sync_folder(folder)
         os.replace(folder, self._episode_folder(document["episode_index"]))
-        sync_folder(self.folder / "episodes")
+        if self.durable:
+            sync_folder(self.folder / "episodes")
         self.episodes.append(document)
         self.stage()
 
@@ -140,6 +153,7 @@ class Recording:
             limit_bytes=header["data_files_size_in_mb" if kind == DATA_KIND else "video_files_size_in_mb"] * 1024**2,
             first=first or tuple(header["first_place"][kind]),
             chunks_size=header["chunks_size"],
+            breaks=[number - start for number in header.get("closed_at", [])],
         )
 
     def path(self, kind: str, place: Place) -> str:
@@ -149,6 +163,10 @@ class Recording:
 
     def stage(self, *, last: bool = False) -> None:
         """Builds the files that are full, and with `last` the ones still filling, then drops the pieces."""
+        if last and len(self.episodes) not in self.header.setdefault("closed_at", []):
+            # If this is interrupted and more episodes follow, they must not be looked for in files built here.
+            self.header["closed_at"].append(len(self.episodes))
+            write_json(self.folder / "recording.json", self.header, durable=self.durable)
         for kind in self.kinds:
             start, first = self._filling.get(kind, (0, tuple(self.header["first_place"][kind])))
             groups = [(place, len(list(same))) for place, same in groupby(self.places(kind, start=start, first=first))]
@@ -163,27 +181,32 @@ class Recording:
     def commit(self) -> None:
         """Everything in `ready` becomes the dataset. info.json, which makes it one, moves last."""
         ready = self.folder / "ready"
-        paths = sorted(path.relative_to(ready).as_posix() for path in ready.rglob("*") if path.is_file())
-        order = sorted(paths, key=lambda path: (path.startswith("meta/"), path.endswith("info.json"), path))
-        for path in order:
-            with open(ready / path, "rb+") as file:
-                os.fsync(file.fileno())
-        write_json(self.folder / "commit.json", order)
+        files = [path for path in ready.rglob("*") if path.is_file() and not path.name.startswith(".")]
+        paths = [path.relative_to(ready).as_posix() for path in files]
+        order = sorted(paths, key=lambda path: (path == INFO_PATH, path.startswith("meta/"), path))
+        write_json(self.folder / "commit.json", order, durable=self.durable)
         self.finish_commit()
 
     def finish_commit(self) -> None:
         """The moves in commit.json that remain. May be repeated."""
-        for path in read_json(self.folder / "commit.json"):
+        paths = read_json(self.folder / "commit.json")
+        for path in paths:
             source, target = self.folder / "ready" / path, self.root / path
+            if path == INFO_PATH:  # the others must be on disk before it says that they are there
+                self._sync_folders_of(paths)
             if source.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(source, target)
-                sync_folder(target.parent)
-        (self.folder / "recording.json").unlink(
-            missing_ok=True
-        )  # first, so that a leftover is not taken for a recording
+        self._sync_folders_of([INFO_PATH])
+        # Before anything else goes, so that what is left is not taken for a recording.
+        (self.folder / "recording.json").unlink(missing_ok=True)
         (self.folder / "commit.json").unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _sync_folders_of(self, paths: Sequence[str]) -> None:
+        for folder in {(self.root / path).parent for path in paths} if self.durable else ():
+            if folder.is_dir():
+                sync_folder(folder)
 
     def discard(self) -> None:
         """Removes the recording with everything in it."""
@@ -198,35 +221,16 @@ class Recording:
         parts = [self._episode_folder(episode) / suffix for episode in episodes]
         target = self.folder / "ready" / self.path(kind, place)
         if not target.exists():
-            (join_tables if kind == DATA_KIND else concatenate)(parts, target)
+            (join_tables if kind == DATA_KIND else concatenate)(parts, target, durable=self.durable)
         for part in parts:
             part.unlink(missing_ok=True)
 
 
-def join_tables(parts: Sequence[Path], target: Path) -> None:
+def join_tables(parts: Sequence[Path], target: Path, *, durable: bool = True) -> None:
     """One parquet file of several, a row group each, which appears when it is whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.part")
-    with pq.ParquetWriter(unfinished, pq.read_schema(parts[0]), compression="snappy", use_dictionary=True) as writer:
+    schema = pq.read_schema(parts[0])
+    with pq.ParquetWriter(unfinished_name(target), schema, compression="snappy", use_dictionary=True) as writer:
         for part in parts:
             table = pq.read_table(part, partitioning=None)
             writer.write_table(table, row_group_size=max(1, len(table)))
-    publish(unfinished, target)
-
-
-def write_json(path: Path, document: Any) -> None:
-    """A JSON file as LeRobot formats it, which appears when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_text(json.dumps(document, indent=4, ensure_ascii=False), encoding="utf-8")
-    publish(unfinished, path)
-
-
-def read_json(path: Path) -> Any:
-    """The document in a JSON file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetError(
-            f"cannot read {path}: {error}. The recording was tampered with or the disk is failing."
-        ) from error
+    publish(target, durable=durable)

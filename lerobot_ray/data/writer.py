@@ -57,6 +57,8 @@ class DatasetWriter:
     root: a folder that does not exist yet or is empty; `resume` opens an existing one.
     features: entries as in info.json, without the five index features, which are added. Cameras are (height, width,
         channels) with dtype "video" or "image"; a depth camera has one channel and `"info": {"is_depth_map": True}`.
+    durable: wait for the disk after each episode, so that a power cut cannot take a saved one. Turn it off for
+        conversions that can be run again; a killed process loses no saved episode either way.
     codec: "av1" as LeRobot records, or "h264", "hevc" or a hardware encoder; depth is always lossless hevc.
     """
 
@@ -72,6 +74,7 @@ class DatasetWriter:
         data_files_size_in_mb: float = DEFAULT_DATA_FILE_MB,
         video_files_size_in_mb: float = DEFAULT_VIDEO_FILE_MB,
         chunks_size: int = DEFAULT_CHUNKS_SIZE,
+        durable: bool = True,
     ) -> None:
         root = Path(root).expanduser().absolute()
         if (root / SCRATCH_DIR).exists():
@@ -101,6 +104,7 @@ class DatasetWriter:
                     video_files_size_in_mb=video_files_size_in_mb,
                     chunks_size=chunks_size,
                 ),
+                durable=durable,
             )
         )
 

@@ -7,6 +7,7 @@ read the dataset through its storage: a shared file system, or each node's own c
 from __future__ import annotations
 
 import logging
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -36,11 +37,23 @@ def count_stats_on_ray(
     this machine, or a new one.
     """
     if not ray.is_initialized():
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-        except ConnectionError as error:
-            raise ConfigError(f"no Ray cluster answers at {address or 'the given address'}: {error}") from error
+        _check_reachable(address)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     return count_stats(metadata, run=with_progress(run_on_ray, label="stats", enabled=progress), cameras=cameras)
+
+
+def _check_reachable(address: str | None) -> None:
+    """Ray itself tries a dead address for minutes before it says so."""
+    host, _, port = (address or "").rpartition(":")
+    if not host or "//" in host or not port.isdigit():  # "local", "auto", ray://…: Ray knows what they mean
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {address} ({error.strerror or error}). Start one with `ray start --head`, or "
+            "correct the address."
+        ) from error
 
 
 def run_on_ray(function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
