@@ -25,7 +25,7 @@ from lerobot_ray.checkpoint.optimizer import (
 from lerobot_ray.checkpoint.save import EMA_NAME, SCALER_NAME
 from lerobot_ray.checkpoint.snapshot import COMPILED_PREFIX, all_weights, average_by_weight, identity_of
 from lerobot_ray.checkpoint.state import RunRecord, is_lerobot_checkpoint, load_record
-from lerobot_ray.checkpoint.tensors import is_in_parts, open_tensors, part_of, put, whole
+from lerobot_ray.checkpoint.tensors import open_tensors, placed_like, put, whole
 from lerobot_ray.core.errors import CheckpointError
 from lerobot_ray.core.layout import PRETRAINED_DIR, PRETRAINED_EMA_DIR, TRAINING_STATE_DIR, WEIGHTS_NAME
 
@@ -119,7 +119,7 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, folder: Path) -> None:
                 f"{folder}: {name} of parameter {number} is {tuple(value.shape)}, the parameter is "
                 f"{tuple(parameter.shape)}. The checkpoint is of another policy or of other features."
             )
-        return part_of(value, parameter) if value.ndim and is_in_parts(parameter) else value
+        return placed_like(value, parameter) if value.ndim else value.clone()
 
     optimizer.load_state_dict(load_optimizer_state(optimizer.state_dict(), folder, place=place))
 

@@ -76,7 +76,7 @@ def load_optimizer_state(fresh: OptimizerState, folder: Path, *, place: Place | 
         for key in file.keys():  # noqa: SIM118  not a mapping
             _, number, name = key.split("/", 2)
             tensor = file.get_tensor(key)
-            state.setdefault(int(number), {})[name] = place(int(number), name, tensor) if place else tensor
+            state.setdefault(int(number), {})[name] = place(int(number), name, tensor) if place else tensor.clone()
     merged = [
         {key: _like(group[key], value) if _is_loaded(key, group) else value for key, value in current.items()}
         | {key: value for key, value in group.items() if key == "initial_lr"}

@@ -63,17 +63,22 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def put(target: torch.Tensor, value: torch.Tensor) -> None:
     """Copy a whole `value`, the same on every rank, into `target` or into this rank's part of it."""
-    if isinstance(target, DTensor):
-        target.to_local().copy_(part_of(value, target).to_local())  # type: ignore[attr-defined]
-    else:
+    if not isinstance(target, DTensor):
         target.copy_(value)
+        return
+    mesh = target.device_mesh
+    cut = distribute_tensor(value.to(mesh.device_type), mesh, target.placements, **_CUT_LOCALLY)
+    target.to_local().copy_(cut.to_local())
 
 
-def part_of(value: torch.Tensor, like: DTensor) -> torch.Tensor:
-    """A whole `value`, the same on every rank, cut as `like` is, on its device."""
-    mesh = like.device_mesh
-    cut = distribute_tensor(value.to(mesh.device_type), mesh, like.placements, **_CUT_LOCALLY)
-    return cut.to(like.device)
+def placed_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A copy of a whole `value` on the device of `like`, and in parts as that is.
+
+    Always a copy: what is read from a file is a view of the file, which may be removed.
+    """
+    copy = torch.empty_like(like.detach(), dtype=value.dtype)
+    put(copy, value)
+    return copy
 
 
 class HostCopies:
