@@ -72,7 +72,7 @@ def make_run(folder: Path, shape: RunShape | None = None) -> Path:
     for (first, pause_h), end in zip(begins, ends, strict=True):
         clock.now_s += pause_h * 3600
         outcome = shape.outcome if end == shape.steps else None
-        facts = {**selection_facts(selection), "num_parameters": 51_600_000}
+        facts = {**selection_facts(selection), "parameters": 51_600_000}
         info = RunInfo(
             output_dir=folder,
             name=shape.name,
@@ -82,7 +82,7 @@ def make_run(folder: Path, shape: RunShape | None = None) -> Path:
             samples_seen=first * shape.global_batch,
             world_size=shape.world_size,
             global_batch=shape.global_batch,
-            environment={**describe_environment(), "devices": ["NVIDIA H100 80GB HBM3"], "command": COMMAND},
+            environment={**describe_environment(), "devices": ["Example GPU"], "command": COMMAND},
             facts=facts,
         )
         _attempt(info, shape, end, clock, rng, outcome)

@@ -36,6 +36,12 @@ class Coverage:
     unfinished_rows: int
 
 
+def ended_epochs(coverage: Coverage) -> tuple[float, ...]:
+    """The shares of those epochs the run has come to the end of."""
+    epochs = coverage.epochs or ()
+    return epochs if epochs and epochs[-1] == 1 else epochs[:-1]
+
+
 def load_coverage(run_dir: Path, facts: Mapping[str, Any]) -> Coverage | str:
     """The coverage, or a sentence that says why there is none."""
     audit = run_dir / AUDIT_DIR

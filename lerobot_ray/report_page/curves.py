@@ -12,7 +12,7 @@ from lerobot_ray.report_page.words import short
 
 _COLOURS = ("c1", "c2", "c3", "c4", "c5")
 _TIMES = {"step_s", "dataloading_s", "preprocessing_s", "update_s", "checkpoint_s", "samples_per_s"}
-_COUNTS = {"epochs", "samples", "steps", "episodes", "ema_step", "gpu_mem_gb", "mem_gb"}
+_COUNTS = {"epochs", "samples", "steps", "episodes", "ema_step", "ema_updates", "gpu_mem_gb", "mem_gb"}
 _SHOWN = {"loss", "grad_norm", "skipped_steps", "ema_decay"}
 MAX_OWN_CHARTS = 24
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from lerobot_ray.report_page.coverage import Coverage
+from lerobot_ray.report_page.coverage import Coverage, ended_epochs
 from lerobot_ray.report_page.markup import badge, text
 from lerobot_ray.report_page.run_folder import RunFolder
 from lerobot_ray.report_page.words import count, duration, moment, percent, short
@@ -15,6 +15,8 @@ HELD_OUT = ("eval/loss", "eval/eval_loss")
 """Ours, and LeRobot's name for it."""
 MUCH_WAITING = 0.15
 """Share of the time spent waiting for data from which the page says what to do about it."""
+LONG_ENOUGH_S = 120.0
+"""In a shorter run it is mostly the wait for the first batch."""
 
 
 def header(run: RunFolder) -> str:
@@ -55,7 +57,7 @@ def remarks(run: RunFolder) -> list[str]:
     """Sentences on what is out of the ordinary. None is the usual case."""
     found = []
     waiting = run.step_time.share("waiting for data") if run.step_time else 0.0
-    if waiting > MUCH_WAITING:
+    if run.step_time and waiting > MUCH_WAITING and run.step_time.whole_s > LONG_ENOUGH_S:
         found.append(
             f"Training waited for data {percent(waiting)} of the time. More decode workers (--num_workers), a cache of "
             "decoded frames or CPUs on other nodes would help."
@@ -73,8 +75,8 @@ def remarks(run: RunFolder) -> list[str]:
             f"{count(lost, 'step')} {'was' if lost == 1 else 'were'} trained again after restarts. "
             "The curves show what the model was trained on, without the steps taken back."
         )
-    if isinstance(run.coverage, Coverage) and run.coverage.epochs and len(run.coverage.epochs) > 1:
-        short_of = [number for number, share in enumerate(run.coverage.epochs[:-1]) if share < 1]
+    if isinstance(run.coverage, Coverage):
+        short_of = [number for number, share in enumerate(ended_epochs(run.coverage)) if share < 1]
         if short_of:
             found.append(f"{count(len(short_of), 'epoch')} did not use every sample once, first epoch {short_of[0]}.")
     incomplete = [entry.name for entry in run.checkpoints if not entry.is_complete]
@@ -94,7 +96,7 @@ def _about(run: RunFolder) -> str:
     """One sentence: policy, data, hardware."""
     config, facts, info = run.config, run.facts, run.info
     policy = (config.get("policy") or {}).get("type", "a policy")
-    size = f" ({facts['num_parameters'] / 1e6:,.3g} M parameters)" if facts.get("num_parameters") else ""
+    size = f" ({facts['parameters'] / 1e6:,.3g} M parameters)" if facts.get("parameters") else ""
     data = (config.get("dataset") or {}).get("repo_id") or "a dataset"
     inside = [
         count(facts[name], noun)

@@ -113,7 +113,8 @@ def _draw(curve: Curve, across: Scale, up: Scale) -> tuple[str, list[dict]]:
             marks = "".join(f"<circle class='fill {curve.colour}' cx={x:.1f} cy={y:.1f} r=2.6 />" for x, y in places)
         line = f"<path class='line {curve.colour}' d='{path(across.place(raw.step), up.place(raw.mean))}'/>"
         return _band(raw, across, up, curve.colour) + line + marks, [_hover(curve, raw.step, raw.mean)]
-    smooth = envelope(series.step, smoothed(series.value))
+    # What the axis cuts off is cut before the mean, or one spike would stand as a plateau.
+    smooth = envelope(series.step, smoothed(np.clip(series.value, up.low, up.high)))
     if raw.is_exact:
         pale = f"<path class='line raw {curve.colour}' d='{path(across.place(raw.step), up.place(raw.mean))}'/>"
     else:

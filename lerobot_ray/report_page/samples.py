@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lerobot_ray.report_page.coverage import Coverage
+from lerobot_ray.report_page.coverage import Coverage, ended_epochs
 from lerobot_ray.report_page.markup import figure, section
 from lerobot_ray.report_page.run_folder import RunFolder
 from lerobot_ray.report_page.strips import epoch_bars, heat_strip
@@ -36,12 +36,14 @@ def _sentence(coverage: Coverage) -> str:
         f"{coverage.end_step:,}, without a gap or a repeat. "
         f"Each of the {len(coverage.uses):,} samples was used {times}."
     )
-    if coverage.epochs and len(coverage.epochs) > 1:
-        whole = sum(share == 1 for share in coverage.epochs[:-1])
+    ended = ended_epochs(coverage)
+    if ended:
+        whole = sum(share == 1 for share in ended)
+        each = "The one full epoch" if len(ended) == 1 else f"All {len(ended)} full epochs"
         said += (
-            f" All {whole} full epochs used every sample exactly once."
-            if whole == len(coverage.epochs) - 1 and whole > 1
-            else f" {whole} of {count(len(coverage.epochs) - 1, 'epoch')} used every sample exactly once."
+            f" {each} used every sample exactly once."
+            if whole == len(ended)
+            else f" {whole} of {count(len(ended), 'epoch')} used every sample exactly once."
         )
     if coverage.unfinished_rows:
         said += f" {count(coverage.unfinished_rows, 'row')} of the newest steps are not complete yet."

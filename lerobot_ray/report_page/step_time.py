@@ -29,10 +29,14 @@ class StepTime:
     def total_s(self, layer: Layer) -> float:
         return float((layer.value * self.weight).sum())
 
+    @property
+    def whole_s(self) -> float:
+        return sum(self.total_s(layer) for layer in self.layers)
+
     def share(self, name: str) -> float:
         """A part's share of all time; 0 for one that is not there."""
-        whole = sum(self.total_s(layer) for layer in self.layers)
-        return sum(self.total_s(layer) for layer in self.layers if layer.name == name) / whole if whole else 0.0
+        part = sum(self.total_s(layer) for layer in self.layers if layer.name == name)
+        return part / self.whole_s if part else 0.0
 
 
 def step_time(log: MetricLog) -> StepTime | None:

@@ -31,13 +31,13 @@ def attempts(run: RunFolder) -> str:
                 f"{attempt.first_step:,} – {attempt.last_step:,}",
                 f"{attempt.info.get('world_size') or '–'}",
                 f"{attempt.info.get('global_batch') or '–'}",
-                badge(word, kind) + (f" {text(attempt.message)}" if attempt.message else ""),
                 f"{lost:,}" if lost else "",
+                badge(word, kind) + (f" {text(attempt.message)}" if attempt.message else ""),
             ]
         )
         steps = f"attempt {attempt.number}: steps {attempt.first_step:,} to {attempt.last_step:,}, {word}"
         bars.append((attempt.start_s, attempt.last_s, kind, steps))
-    heads = ["attempt", "began", "lasted", "steps", "workers", "samples a step", "ended", "trained again"]
+    heads = ["attempt", "began", "lasted", "steps", "workers", "samples a step", "trained again", "ended"]
     lead = "The run went through in one go."
     if len(tries) > 1:
         down = tries[-1].last_s - tries[0].start_s - sum(attempt.last_s - attempt.start_s for attempt in tries)
@@ -46,7 +46,7 @@ def attempts(run: RunFolder) -> str:
             f", {count(again, 'step')} trained again." if again else ", no step trained twice."
         )
     picture = timeline(bars) if len(tries) > 1 else ""
-    return section("attempts", "Attempts", lead, picture, table(heads, rows, numeric=(0, 3, 4, 5, 7)))
+    return section("attempts", "Attempts", lead, picture, table(heads, rows, numeric=(0, 3, 4, 5, 6)))
 
 
 def settings(run: RunFolder) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from lerobot_ray.report_page.words import moment, short
 
 WIDTH = 1040
 MAX_CELLS = 520
+LONGEST_PAUSE = 0.15
+"""Drawn at most so long, of the time the run was running."""
 
 
 def heat_strip(uses: np.ndarray, starts: np.ndarray, names: Sequence[int]) -> str:
@@ -67,16 +70,24 @@ def epoch_bars(shares: Sequence[float]) -> str:
 
 
 def timeline(bars: Sequence[tuple[float, float, str, str]]) -> str:
-    """(from, to, kind, title) bars over wall time: kinds good, warn, bad, plain."""
-    begin, end = min(bar[0] for bar in bars), max(bar[1] for bar in bars)
-    span = max(end - begin, 1e-9)
-    parts = ["<path class=rule d='M0 15H1040'/>"]
-    for start_s, end_s, kind, title in bars:
-        x, width = (start_s - begin) / span * WIDTH, max((end_s - start_s) / span * WIDTH - 1.5, 3)
+    """(from, to, kind, title) bars over wall time, in order: kinds good, warn, bad, plain. Long pauses are cut."""
+    running = sum(end_s - start_s for start_s, end_s, _, _ in bars)
+    gaps = [0.0, *(max(later[0] - earlier[1], 0.0) for earlier, later in pairwise(bars))]
+    drawn_gaps = [min(gap, LONGEST_PAUSE * running) for gap in gaps]
+    across = WIDTH / max(running + sum(drawn_gaps), 1e-9)
+    parts = [f"<path class=rule d='M0 15H{WIDTH}'/>"]
+    x = 0.0
+    for (start_s, end_s, kind, title), gap in zip(bars, drawn_gaps, strict=True):
+        x += gap * across
+        width = max((end_s - start_s) * across - 1.5, 3)
         cap = min(width, 7)
         parts.append(
             f"<g><title>{text(title)}</title><rect class=attempt x={x:.1f} y=3 width={width:.1f} height=24 />"
             f"<rect class='ending {kind}' x={x + width - cap:.1f} y=3 width={cap:.1f} height=24 /></g>"
         )
-    parts.append(f"<text x=0 y=44>{moment(begin)}</text><text x={WIDTH} y=44 class=e>{moment(end)}</text>")
+        x += (end_s - start_s) * across
+    begin, end = moment(bars[0][0]), moment(bars[-1][1])
+    parts.append(f"<text x=0 y=44>{begin}</text><text x={WIDTH} y=44 class=e>{end}</text>")
+    if max(gaps) > max(drawn_gaps):
+        parts.append(f"<text x={WIDTH / 2} y=44 class=m>long pauses are drawn shorter</text>")
     return f"<svg class=strip viewBox='0 0 {WIDTH} 50' role=img>{''.join(parts)}</svg>"

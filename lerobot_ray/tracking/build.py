@@ -66,7 +66,7 @@ def plan_tracking(
         mlflow_uri=resolve_tracking_uri(config.mlflow.tracking_uri, output_dir, environment),
         wandb=config.wandb if config.wandb.enable else None,
         launched={
-            "command": shlex.join(redacted_words(sys.argv if command is None else command)),
+            "command": shlex.join(redacted_words(_as_typed(sys.argv if command is None else command))),
             **describe_code(Path.cwd()),
         },
         tags=_tags(config),
@@ -123,6 +123,14 @@ def where_to_look(plan: TrackingPlan) -> list[str]:
     if plan.wandb is not None:
         found.append(f"W&B: project {plan.wandb.project}")
     return found
+
+
+def _as_typed(words: Sequence[str]) -> list[str]:
+    """The command line of this process, with `python -m lerobot_ray.train` in place of where that file lies."""
+    program = Path(words[0]) if words else Path()
+    if program.parent.name == "lerobot_ray" and program.suffix == ".py":
+        return ["python", "-m", f"lerobot_ray.{program.stem}", *words[1:]]
+    return [program.name, *words[1:]] if words else []
 
 
 def _tags(config: TrainConfig) -> dict[str, str]:

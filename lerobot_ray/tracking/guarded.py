@@ -25,6 +25,7 @@ class GuardedTrackers:
     """Several trackers as one. A context manager: closes them as finished, or as failed with the error that leaves it.
 
     `start` of a tracker that is unreachable is tried again every `retry_start_s`; its calls wait in the queue.
+    `stop_timeout_s` is the limit of `close` when the run was asked to stop: its machine may be about to go.
     """
 
     def __init__(
@@ -32,11 +33,12 @@ class GuardedTrackers:
         trackers: Mapping[str, Tracker],
         *,
         queue_size: int = 10_000,
-        close_timeout_s: float = 30.0,
+        close_timeout_s: float = 60.0,
+        stop_timeout_s: float = 15.0,
         retry_start_s: float = 60.0,
     ) -> None:
         self._lanes = [_Lane(name, tracker, queue_size, retry_start_s) for name, tracker in trackers.items()]
-        self._close_timeout_s = close_timeout_s
+        self._close_timeout_s, self._stop_timeout_s = close_timeout_s, min(stop_timeout_s, close_timeout_s)
         self._is_closed = False
 
     def start(self, run: RunInfo) -> None:
@@ -57,11 +59,13 @@ class GuardedTrackers:
         if self._is_closed:
             return
         self._is_closed = True
-        deadline_s = time.monotonic() + self._close_timeout_s
+        outcome = outcome or Outcome()
+        limit_s = self._stop_timeout_s if outcome.status == "stopped" else self._close_timeout_s
+        deadline_s = time.monotonic() + limit_s
         for lane in self._lanes:
-            lane.finish(outcome or Outcome())
+            lane.finish(outcome)
         for lane in self._lanes:
-            lane.wait(until_s=deadline_s, limit_s=self._close_timeout_s)
+            lane.wait(until_s=deadline_s, limit_s=limit_s)
 
     def __enter__(self) -> GuardedTrackers:
         return self

@@ -45,6 +45,15 @@ def test_no_secret_is_in_what_is_recorded_or_shown(tmp_path):
     assert "hunter2" not in repr(plan)
 
 
+def test_the_command_is_told_as_it_was_typed(tmp_path):
+    def command(*words):
+        return plan_tracking(config_of(tmp_path), command=words).launched["command"]
+
+    assert command("/somewhere/lerobot_ray/train.py", "--a=b c") == "python -m lerobot_ray.train '--a=b c'"
+    assert command("/usr/bin/lerobot-ray-train", "--steps=1") == "lerobot-ray-train --steps=1"
+    assert command() == ""
+
+
 def test_where_to_look_names_the_command_for_a_file(tmp_path):
     lines = where_to_look(plan_tracking(config_of(tmp_path), environment={}))
     assert f"MLflow: mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db" in lines

@@ -14,6 +14,13 @@ def guarded(trackers, **options):
     return GuardedTrackers({str(number): tracker for number, tracker in enumerate(trackers)}, **options)
 
 
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def test_every_tracker_gets_every_call_in_order_in_its_own_thread(tmp_path):
     trackers = [Recorder(), Recorder()]
     with guarded(trackers) as all_of_them:
@@ -55,16 +62,16 @@ def test_a_stuck_tracker_costs_the_caller_nothing_and_what_it_misses_is_counted(
     trackers = guarded([stuck, good], queue_size=20, close_timeout_s=0.3)
     trackers.start(run_info(tmp_path))
     trackers.log({"loss": 0.0}, step=0)
-    assert stuck.entered.wait(10)
+    assert stuck.entered.wait(60)
     started = time.perf_counter()
     for step in range(1, 1000):
         trackers.log({"loss": 1.0}, step=step)
         if step % 10 == 0:
-            time.sleep(0.0005)  # the good one keeps up
-    assert time.perf_counter() - started < 5
+            wait_for(lambda step=step: good.steps[-1:] == [step])  # the good one keeps up
+    assert time.perf_counter() - started < 60
     started = time.perf_counter()
     trackers.close()
-    assert time.perf_counter() - started < 5, "close has a time limit"
+    assert time.perf_counter() - started < 60, "close has a time limit"
     assert good.steps[-1] == 999
     assert "0 is slower than training: 20 log calls wait" in caplog.text
     assert "0: 979 log calls were dropped" in caplog.text
@@ -92,9 +99,7 @@ def test_a_store_that_is_away_at_the_start_gets_everything_once_it_is_back(tmp_p
         trackers.start(run_info(tmp_path))
         for step in range(10):
             trackers.log({"loss": 1.0}, step=step)
-        deadline = time.monotonic() + 10
-        while late.failed < 3 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(lambda: late.failed == 3)
     assert late.calls[0] == ("start", "act")
     assert late.steps == list(range(10))
     assert caplog.text.count("start failed (ConnectionError") == 1
@@ -106,7 +111,7 @@ def test_a_store_that_never_comes_is_given_up_at_close(tmp_path, caplog):
     with guarded([gone], retry_start_s=3600) as trackers:
         trackers.start(run_info(tmp_path))
         trackers.log({"loss": 1.0}, step=1)
-    assert time.perf_counter() - started < 10, "close does not wait for the retry"
+    assert time.perf_counter() - started < 60, "close does not wait for the retry"
     assert gone.calls == []
     assert "0 never started" in caplog.text
 
