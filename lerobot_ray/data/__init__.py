@@ -3,7 +3,8 @@
 Reading order: `storage` (where the files are), `metadata` (what they say), `windows` (which rows make a sample),
 `frames` (tabular columns), `video` (camera frames), `sample` (both together, as numpy blocks), `batch` (blocks as torch
 batches). `dataset` is the same thing one item at a time and the reference the rest is tested against. Which samples
-come when is `order`, `episodes` and `plan`; writing a dataset is `writer`.
+come when is `order`, `episodes` and `plan`; writing a dataset is `writer`, checking one `validate`, counting its
+statistics `recount`, showing it `preview`.
 """
 
 from __future__ import annotations

@@ -6,10 +6,11 @@ packets. No B-frames: packets come in display order, and a reader needs no look-
 
 from __future__ import annotations
 
+import io
 import os
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -38,7 +39,8 @@ class VideoCodec:
 
     def options(self) -> dict[str, str]:
         """FFmpeg options of the encoder."""
-        options = {"g": str(self.g), "crf": str(self.crf), **QUIET.get(self.encoder, {})}
+        quality = next((name for ending, name in QUALITY.items() if self.encoder.endswith(ending)), "crf")
+        options = {"g": str(self.g), quality: str(self.crf), **QUIET.get(self.encoder, {})}
         if self.preset is not None:
             options["preset"] = str(self.preset)
         for key, value in self.extra_options.items():
@@ -56,6 +58,9 @@ class VideoCodec:
             "video.extra_options": dict(self.extra_options),
         }
 
+
+QUALITY = {"_nvenc": "cq", "_qsv": "global_quality", "_vaapi": "qp"}
+"""What hardware encoders call their constant quality. The rest take `crf`, or ignore it."""
 
 QUIET = {"libx265": {"x265-params": "log-level=none"}}
 """x265 writes to stderr by itself, past FFmpeg's log level."""
@@ -101,6 +106,32 @@ def video_codec(name: str | VideoCodec) -> VideoCodec:
             f"or install the wheel from PyPI, which carries them."
         ) from error
     return codec
+
+
+def try_encoder(codec: VideoCodec, *, fps: int, height: int, width: int) -> None:
+    """Encodes two black frames: what an encoder refuses, it refuses here and not at the end of the first episode."""
+    try:
+        with av.open(io.BytesIO(), "w", format="mp4") as container:
+            _encode(container, iter([np.zeros((height, width, 3), np.uint8)] * 2), codec, fps, height, width)
+    except av.FFmpegError as error:
+        raise ConfigError(
+            f"{codec.encoder} cannot encode frames of {width}x{height} here ({error}). "
+            f"Choose one of {', '.join(CODECS)}, or another size."
+        ) from error
+
+
+def _encode(container: Any, frames: Iterator[np.ndarray], codec: VideoCodec, fps: int, height: int, width: int) -> None:
+    """Encodes frames into an open mp4, one per tick of 1/fps."""
+    os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its settings otherwise, past FFmpeg's log level
+    stream = container.add_stream(codec.encoder, rate=fps, options=codec.options())
+    stream.width, stream.height, stream.pix_fmt = width, height, codec.pix_fmt
+    stream.codec_context.max_b_frames = 0
+    pixels = "gray12le" if codec.pix_fmt == "gray12le" else "rgb24"
+    for number, array in enumerate(frames):
+        frame = av.VideoFrame.from_ndarray(array, format=pixels)
+        frame.pts, frame.time_base = number, Fraction(1, fps)
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
 
 
 class EpisodeEncoder:
@@ -150,26 +181,16 @@ class EpisodeEncoder:
 
     def _work(self) -> None:
         try:
-            self._encode()
+            with av.open(str(self.path), "w", format="mp4") as container:
+                _encode(container, self._arriving(), self._codec, self._fps, self._height, self._width)
         except BaseException as error:  # handed to the recording thread by add() or close()
             self._error = error
-            while self._frames.get() is not None:  # a recorder waiting in add() must not wait for ever
+            for _ in self._arriving():  # a recorder waiting in add() must not wait for ever
                 pass
 
-    def _encode(self) -> None:
-        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its settings otherwise, past FFmpeg's log level
-        with av.open(str(self.path), "w", format="mp4") as container:
-            stream: Any = container.add_stream(self._codec.encoder, rate=self._fps, options=self._codec.options())
-            stream.width, stream.height, stream.pix_fmt = self._width, self._height, self._codec.pix_fmt
-            stream.codec_context.max_b_frames = 0
-            pixels = "gray12le" if self._codec.pix_fmt == "gray12le" else "rgb24"
-            number = 0
-            while (array := self._frames.get()) is not None:
-                frame = av.VideoFrame.from_ndarray(array, format=pixels)
-                frame.pts, frame.time_base = number, Fraction(1, self._fps)
-                container.mux(stream.encode(frame))
-                number += 1
-            container.mux(stream.encode(None))
+    def _arriving(self) -> Iterator[np.ndarray]:
+        while (array := self._frames.get()) is not None:
+            yield array
 
 
 def concatenate(parts: Sequence[Path], target: Path, *, durable: bool = True) -> None:

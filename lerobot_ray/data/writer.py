@@ -33,7 +33,15 @@ from lerobot_ray.core.layout import DEFAULT_CHUNKS_SIZE, DEFAULT_DATA_FILE_MB, D
 from lerobot_ray.core.types import EPISODE_INDEX, FRAME_INDEX, INDEX, TASK, TASK_INDEX, TIMESTAMP
 from lerobot_ray.data import manifest
 from lerobot_ray.data.depth import DepthCoding
-from lerobot_ray.data.encode import DEPTH_CODEC, EpisodeEncoder, VideoCodec, decoder_header, probe, video_codec
+from lerobot_ray.data.encode import (
+    DEPTH_CODEC,
+    EpisodeEncoder,
+    VideoCodec,
+    decoder_header,
+    probe,
+    try_encoder,
+    video_codec,
+)
 from lerobot_ray.data.features import FeatureSpec, parse_feature
 from lerobot_ray.data.incoming import check_features, check_frame
 from lerobot_ray.data.recording import DATA_KIND, SCRATCH_DIR, Recording
@@ -91,6 +99,9 @@ class DatasetWriter:
             raise DatasetError(f"fps={fps!r}: expected a positive whole number of frames per second.")
         entries = check_features(features)
         self._codec = video_codec(codec)
+        for spec in (parse_feature(name, entry, where="features") for name, entry in entries.items()):
+            if spec.is_video and not spec.is_depth:
+                try_encoder(self._codec, fps=fps, height=spec.shape[0], width=spec.shape[1])
         self._begin(
             Recording.start(
                 root,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lerobot_ray.core.errors import ConfigError, DatasetError, StorageError
-from lerobot_ray.data.encode import CODECS, DEPTH_CODEC, EpisodeEncoder, concatenate, probe, video_codec
+from lerobot_ray.data.encode import CODECS, DEPTH_CODEC, EpisodeEncoder, concatenate, probe, try_encoder, video_codec
 from lerobot_ray.data.video import VideoReader
 from tests.make_dataset import code_frame, frame_code
 
@@ -131,9 +131,17 @@ def test_an_abandoned_file_is_gone(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_encoder_that_will_refuse_does_so_at_once():
+    with pytest.raises(ConfigError, match="libx264 cannot encode frames of 63x64 here"):
+        try_encoder(CODECS["h264"], fps=10, height=64, width=63)
+    for codec in CODECS.values():
+        try_encoder(codec, fps=10, height=64, width=96)
+
+
 def test_codecs_by_name():
     assert video_codec("libsvtav1") == video_codec("auto") == CODECS["av1"]
     assert video_codec("h265") == CODECS["hevc"]
     with pytest.raises(ConfigError, match="has no encoder 'libaom-av1'"):
         video_codec("libaom-av1")
+    assert video_codec("h264_nvenc").options()["cq"] == "30"
     assert DEPTH_CODEC.options()["x265-params"] == "log-level=none:lossless=1"
