@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -145,10 +146,17 @@ def _check_room(wanted: int, resources: Mapping[str, float], nodes: list[dict[st
 
 
 def _grows() -> bool:
-    """Whether an autoscaler may add nodes, so that what is there now says little."""
+    """Whether an autoscaler may add nodes, so that what is there now says little.
+
+    Ray's monitor runs without one too, and then gives each node a type of its own, called after the node.
+    """
     from ray.experimental.internal_kv import _internal_kv_get
 
-    return bool(_internal_kv_get(b"__autoscaling_status"))
+    if _internal_kv_get(b"__autoscaler_v2_enabled") in (b"1", b"true", b"True"):
+        return True
+    report = json.loads(_internal_kv_get(b"__autoscaling_status") or b"{}").get("autoscaler_report") or {}
+    types = report.get("node_type_mapping") or {}
+    return any(node_type != f"node_{node}" for node, node_type in types.items())
 
 
 def cpus_to_claim(workers: Workers) -> int:

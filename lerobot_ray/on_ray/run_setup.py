@@ -27,6 +27,7 @@ from lerobot_ray.data.episodes import Selection, held_out_rows, select_episodes,
 from lerobot_ray.data.metadata import DatasetMetadata, check_files, open_metadata, stats_of_samples
 from lerobot_ray.data.order import Order, build_order
 from lerobot_ray.data.sample import SampleSpec
+from lerobot_ray.data.storage import LocalStorage
 from lerobot_ray.data.windows import delta_offsets
 from lerobot_ray.policies.features import set_features
 from lerobot_ray.processing import Pipeline, processors_for_run, with_imagenet_stats
@@ -85,12 +86,9 @@ class RunSetup:
 
 
 def open_dataset(config: TrainConfig) -> DatasetMetadata:
-    """The dataset's metadata; DatasetError or StorageError when it cannot be trained on."""
+    """The dataset's metadata; DatasetError or StorageError when it cannot be read."""
     dataset = config.dataset
-    metadata = open_metadata(dataset.repo_id, root=dataset.root, revision=dataset.revision)
-    if dataset.root is not None:  # files of the Hub are fetched as they are needed
-        check_files(metadata, dataset.episodes)
-    return metadata
+    return open_metadata(dataset.repo_id, root=dataset.root, revision=dataset.revision)
 
 
 def plan_run(
@@ -104,6 +102,7 @@ def plan_run(
 ) -> RunSetup:
     """The setup of a run on `world_size` workers that train on `device`; raises what cannot work."""
     assert config.output_dir is not None
+    output_dir = config.output_dir
     refuse_what_is_not_built(config)
     check_format(config.checkpoint_format)
     replicas_and_shards(config.parallelism, world_size)
@@ -114,6 +113,10 @@ def plan_run(
         metadata.features, policy.observation_delta_indices, policy.action_delta_indices, policy.reward_delta_indices
     )
     selection, held_out = _selections(config, metadata, int(getattr(policy, "drop_n_last_frames", 0) or 0))
+    if isinstance(metadata.storage, LocalStorage):  # elsewhere files are fetched as they are needed
+        for part in (selection, held_out):
+            if part is not None:
+                check_files(metadata, part.episodes)
     batch = global_batch(config, world_size)
     if batch > selection.num_samples:
         raise ConfigError(
@@ -154,7 +157,7 @@ def plan_run(
     )
     return RunSetup(
         config=config,
-        output_dir=config.output_dir,
+        output_dir=output_dir,
         seed=seed,
         spec=spec,
         order=order,

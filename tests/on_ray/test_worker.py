@@ -68,7 +68,7 @@ def test_a_killed_worker_changes_nothing(unbroken, toy_root, tmp_path):
     output_dir, killed = tmp_path / "run", []
 
     def kill_after_the_second_checkpoint():
-        wait_until(checkpoint(output_dir, 8).is_dir, within_s=120)
+        wait_until(checkpoint(output_dir, 8).is_dir, within_s=240)
         killed.extend(kill_training_workers())
 
     killer = threading.Thread(target=kill_after_the_second_checkpoint)
@@ -87,14 +87,14 @@ def test_a_killed_and_then_stopped_driver_goes_on_where_it_was(unbroken, toy_roo
     output_dir, log = tmp_path / "run", tmp_path / "log"
     arguments = command(toy_root, output_dir, f"--steps={STEPS}", "--batch_size=8", "--resume=auto")
     driver = start_apart(arguments, log)
-    wait_until(checkpoint(output_dir, 4).is_dir, within_s=120)
+    wait_until(checkpoint(output_dir, 4).is_dir, within_s=240)
     driver.kill()
     driver.wait()
     driver = start_apart(arguments, log)
-    wait_until(lambda: "step 9/" in log.read_text() or "step 10/" in log.read_text(), within_s=120)
+    wait_until(lambda: "step 9/" in log.read_text() or "step 10/" in log.read_text(), within_s=240)
     driver.send_signal(signal.SIGTERM)
-    assert driver.wait(timeout=120) == 128 + signal.SIGTERM, log.read_text()
-    assert start_apart(arguments, log).wait(timeout=120) == 0, log.read_text()
+    assert driver.wait(timeout=240) == 128 + signal.SIGTERM, log.read_text()
+    assert start_apart(arguments, log).wait(timeout=240) == 0, log.read_text()
     assert_same_run(output_dir, unbroken, step=STEPS)
 
 

@@ -1,0 +1,149 @@
+"""What the driver refuses, before any worker starts, and where it can before Ray does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from lerobot_ray.config.ray import RayConfig
+from lerobot_ray.core.errors import ConfigError
+from lerobot_ray.on_ray.cluster import Workers, cpus_to_claim, workers_on_cluster
+from tests.make_dataset import make_dataset
+from tests.on_ray.runs import command
+
+REFUSED = {
+    "folder that is there": ([], "exists already"),
+    "no such dataset": (["--dataset.root=/nonexistent/dataset"], "/nonexistent/dataset"),
+    "global batch above N": (["--batch_size=100"], "more than the 72 samples"),
+    "uneven global batch": (["--global_batch_size=9", "--ray.num_workers=2"], "Try 10 or 8"),
+    "no GPU": (["--ray.use_gpu=true"], "has no GPU"),
+    "nothing to resume": (["--resume=true", "--config_path={folder}"], "no train_config.json"),
+    "shards that do not divide": (["--parallelism.dp_shard=2"], "do not fit 1 workers"),
+    "unknown episodes": (["--dataset.episodes=[7]"], "has 4 episodes"),
+    "a feature the dataset lacks": (
+        ['--policy.input_features={"observation.images.top": {"type": "VISUAL", "shape": [3, 64, 96]}}'],
+        "observation.images.top",
+    ),
+    "torch's distributed format": (["--checkpoint_format=dcp"], "not written here"),
+}
+SCRIPT = """
+import json, sys
+from lerobot_ray.config.parse import parse_train_config
+from lerobot_ray.core.errors import LerobotRayError
+from lerobot_ray.on_ray.trainer import run
+import ray
+for name, arguments in json.loads(sys.stdin.read()).items():
+    try:
+        run(parse_train_config(arguments))
+        said = "not refused"
+    except LerobotRayError as error:
+        said = str(error)
+    print("RESULT " + json.dumps([name, said, ray.is_initialized()]))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(toy_root, tmp_path_factory) -> dict[str, tuple[str, bool]]:
+    """Case -> (message, whether Ray was started). All in one process without Ray: importing torch takes a while."""
+    folder = tmp_path_factory.mktemp("refused")
+    (folder / "used").mkdir()
+    (folder / "used" / "something").write_text("kept")
+    cases = {}
+    for name, (flags, _) in REFUSED.items():
+        output_dir = folder / ("used" if name == "folder that is there" else "new")
+        cases[name] = command(toy_root, output_dir, *(flag.replace("{folder}", str(folder)) for flag in flags))
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], input=json.dumps(cases), text=True, capture_output=True, check=False
+    )
+    results = [json.loads(line[7:]) for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    assert len(results) == len(cases), done.stderr
+    assert not (folder / "new").exists(), "a run that was refused leaves no folder"
+    return {name: (said, has_ray) for name, said, has_ray in results}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_before_ray_starts(answers, name):
+    said, has_ray = answers[name]
+    assert REFUSED[name][1] in said
+    assert not has_ray
+
+
+def test_a_missing_file_of_the_dataset_is_named(toy_root, tmp_path):
+    root = shutil.copytree(toy_root, tmp_path / "toy")
+    video = next((root / "videos").rglob("*.mp4"))
+    video.unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "lerobot_ray.train", *command(root, tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert video.name in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    from lerobot_ray.on_ray.run_folder import claimed
+
+    with (
+        claimed(tmp_path / "run"),
+        pytest.raises(ConfigError, match="another run is writing"),
+        claimed(tmp_path / "run"),
+    ):
+        pass
+    with claimed(tmp_path / "run"):
+        pass
+
+
+@pytest.mark.ray
+def test_more_workers_than_the_cluster_holds(ray_cluster):
+    with pytest.raises(ConfigError, match=r"50 workers .* holds 4 CPU on 1 node, room for 4"):
+        workers_on_cluster(RayConfig(num_workers=50), None)
+    with pytest.raises(ConfigError, match="has no GPU"):
+        workers_on_cluster(RayConfig(use_gpu=True), None)
+    assert workers_on_cluster(RayConfig(num_workers=4), None).count == 4
+
+
+def test_a_ray_started_here_has_room_to_decode():
+    workers = Workers(count=64, fewest=64, use_gpu=False, resources={"CPU": 1.0})
+    assert cpus_to_claim(workers) >= 128
+
+
+def test_checkpoints_of_an_earlier_run_are_not_mistaken_for_ones_own(tmp_path):
+    from lerobot_ray.checkpoint.commit import new_checkpoint
+    from lerobot_ray.on_ray.run_folder import latest_checkpoint, marks_of_checkpoints
+
+    def save(step: int, text: str) -> None:
+        with new_checkpoint(tmp_path, step, total_steps=100) as folder:
+            (folder / "file").write_text(text)
+
+    for step in (10, 20):
+        save(step, "before")
+    before = marks_of_checkpoints(tmp_path)
+    assert latest_checkpoint(tmp_path, not_ours=before) is None
+    save(15, "now")
+    assert latest_checkpoint(tmp_path, not_ours=before).name == "000015"
+    save(20, "now")  # replaces the other run's
+    assert latest_checkpoint(tmp_path, not_ours=before).name == "000020"
+
+
+def test_every_camera_of_the_policy_is_read(tmp_path):
+    from lerobot_ray.config.parse import parse_train_config
+    from lerobot_ray.on_ray.run_setup import open_dataset, plan_run
+
+    cameras = {"observation.images.a": (64, 96), "observation.images.b": (64, 96)}
+    root = make_dataset(tmp_path / "two", episodes=(12,), cameras=cameras)
+    config = parse_train_config(command(root, tmp_path / "run"))
+    setup = plan_run(config, open_dataset(config), world_size=1, device="cpu")
+    assert set(cameras) <= set(setup.spec.features)
+    only_a = '{"observation.images.a": {"type": "VISUAL", "shape": [3, 64, 96]}, "observation.state": '
+    config = parse_train_config(
+        command(root, tmp_path / "run", f'--policy.input_features={only_a}{{"type": "STATE", "shape": [4]}}}}')
+    )
+    setup = plan_run(config, open_dataset(config), world_size=1, device="cpu")
+    assert "observation.images.b" not in setup.spec.features
