@@ -43,6 +43,7 @@ h3.camera { text-transform: none; letter-spacing: 0; font-size: 12.5px; margin-b
 .two { display: grid; grid-template-columns: 1fr 1fr; gap: 16px; }
 .two .card { margin-bottom: 0; }
 .two { margin-bottom: 16px; }
+.two.flat { margin-bottom: 0; gap: 32px; align-items: start; }
 @media (max-width: 800px) { .two { grid-template-columns: 1fr; } }
 table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
@@ -162,7 +163,7 @@ def _features(preview: Preview) -> str:
         if name in INDEX_FEATURES:
             continue
         rows.append(
-            f"<tr><td><code>{escape(name)}</code></td><td>{escape(feature_kind(spec))}</td>"
+            f"<tr><td><code>{escape(name)}</code></td><td class='num'>{escape(feature_kind(spec))}</td>"
             f"<td class='num'>{' × '.join(map(str, spec.shape))}</td><td class='soft'>{escape(_names(spec))}</td></tr>"
         )
     head = "<tr><th>feature</th><th>kind</th><th>shape</th><th>components</th></tr>"
@@ -182,35 +183,33 @@ def _names(spec: FeatureSpec) -> str:
 
 
 def _ranges(preview: Preview) -> str:
-    """Where the values of state and action lie, over the whole dataset."""
-    rows = []
-    for feature in (OBS_STATE, ACTION):
+    """Where the values of state and action lie, over the whole dataset, side by side."""
+    tables = []
+    for feature, colour in ((OBS_STATE, "var(--state)"), (ACTION, "var(--action)")):
         entry = (preview.stats or {}).get(feature)
         if entry is None or feature not in preview.features or not {"min", "max", "q01", "q50", "q99"} <= set(entry):
             continue
-        colour = "var(--state)" if feature == OBS_STATE else "var(--action)"
+        rows = []
         for place, name in enumerate(component_names(preview.features[feature])):
             low, q01, q50, q99, high = (float(np.ravel(entry[s])[place]) for s in ("min", "q01", "q50", "q99", "max"))
             rows.append(
-                f"<tr><td><code>{escape(feature)}</code></td><td>{escape(name)}</td>"
-                f"<td class='num'>{number_text(low)}</td>"
-                f"<td style='width:45%'>{_range(low, q01, q50, q99, high, colour)}</td>"
+                f"<tr><td>{escape(name)}</td><td class='num'>{number_text(low)}</td>"
+                f"<td style='width:50%;vertical-align:middle'>{_range(low, q01, q50, q99, high, colour)}</td>"
                 f"<td class='num'>{number_text(high)}</td></tr>"
             )
-    if not rows:
+        head = f"<tr><th><code>{escape(feature)}</code></th><th>min</th><th></th><th>max</th></tr>"
+        tables.append(f"<table>{head}{''.join(rows)}</table>")
+    if not tables:
         return ""
-    head = (
-        "<tr><th>feature</th><th>component</th><th>min</th>"
-        "<th>1 % to 99 % of all frames (thick), median (dot)</th><th>max</th></tr>"
-    )
-    return f"<div class='card'><h3>Ranges</h3><table>{head}{''.join(rows)}</table></div>"
+    about = "Ranges: 1 % to 99 % of all frames (thick), median (dot)"
+    return f"<div class='card'><h3>{about}</h3><div class='two flat'>{''.join(tables)}</div></div>"
 
 
 def _range(low: float, q01: float, q50: float, q99: float, high: float, colour: str) -> str:
     width = max(high - low, 1e-12)
-    a, m, b = (4 + 392 * (value - low) / width for value in (q01, q50, q99))
+    a, m, b = (5 + 210 * (value - low) / width for value in (q01, q50, q99))
     return (
-        f"<svg viewBox='0 0 400 14'><line x1='4' x2='396' y1='7' y2='7' stroke='{colour}' opacity='0.35'/>"
+        f"<svg viewBox='0 0 220 14'><line x1='5' x2='215' y1='7' y2='7' stroke='{colour}' opacity='0.35'/>"
         f"<line x1='{a:.1f}' x2='{b:.1f}' y1='7' y2='7' stroke='{colour}' stroke-width='5' stroke-linecap='round'/>"
         f"<circle cx='{m:.1f}' cy='7' r='4.5' fill='var(--card)' stroke='{colour}' stroke-width='2'/></svg>"
     )

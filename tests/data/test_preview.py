@@ -142,7 +142,7 @@ def test_the_picture_is_as_wide_as_it_says(metadata):
 
 
 def test_a_dataset_without_cameras_statistics_or_names_can_be_shown(tmp_path):
-    root = make_dataset(tmp_path / "toy", cameras={}, episodes=(1, 3), rewards=False, state_dim=30)
+    root = make_dataset(tmp_path / "toy", cameras={}, episodes=(1, 3), rewards=False, state_dim=7)
     (root / "meta/stats.json").unlink()
     preview = collect_preview(open_metadata("x", root=root))
     assert "Ranges" not in page(preview)
