@@ -91,7 +91,6 @@ def _resume_and_train(rank, world, port, parallelism, checkpoint, tmp_path):
     ("world", "parallelism"),
     [
         pytest.param(2, SHARDED, id="fsdp2"),
-        pytest.param(2, ParallelismConfig(), id="ddp2", marks=pytest.mark.slow),
         pytest.param(4, ParallelismConfig(dp_replicate=2, dp_shard=2), id="hybrid2x2", marks=pytest.mark.slow),
     ],
 )

@@ -104,7 +104,7 @@ def test_lerobot_train_resumes_it_where_it_stood(resumed_there):
 
 def test_what_lerobot_train_wrote_loads_here_number_by_number(resumed_there):
     kind, _, checkpoint = resumed_there
-    config = load_train_config(checkpoint / "pretrained_model")
+    config = load_train_config(checkpoint / "pretrained_model")  # LeRobot has changed some of its types
     _, policy = fresh(kind)
     optimizers, schedules = learner_of(config, config.policy, policy)
     load_training_state(checkpoint, policy=policy, optimizers=optimizers, schedules=schedules)

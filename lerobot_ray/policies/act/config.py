@@ -36,7 +36,7 @@ class ACTConfig(PolicyConfig):
     """resnet18, 34, 50, 101 or 152, shared by all cameras."""
     pretrained_backbone_weights: str | None = "ResNet18_Weights.IMAGENET1K_V1"
     """Weights the backbone starts from: torchvision's name for a set, a .safetensors file, or null for random ones."""
-    replace_final_stride_with_dilation: bool = False
+    replace_final_stride_with_dilation: bool | int = False  # LeRobot writes 0 for false once it has read it back
     """Keep the last stage at twice the resolution, with dilated convolutions (resnet50 and larger)."""
     pre_norm: bool = False
     """Normalise before attention and feed-forward instead of after."""

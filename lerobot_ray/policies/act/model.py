@@ -53,7 +53,7 @@ class ACT(nn.Module):
             self.register_buffer("vae_encoder_pos_enc", sequence_positions(num_tokens, width)[None])
         if self.cameras:
             self.backbone = ResNet(
-                config.vision_backbone, FrozenBatchNorm2d, dilate_last=config.replace_final_stride_with_dilation
+                config.vision_backbone, FrozenBatchNorm2d, dilate_last=bool(config.replace_final_stride_with_dilation)
             )
         self.encoder = Encoder(config.n_encoder_layers, **layer)
         self.decoder = Decoder(config.n_decoder_layers, **layer)
