@@ -11,6 +11,7 @@ from lerobot_ray.core.errors import FrameError
 from lerobot_ray.core.types import ACTION, STREAM_INDEX, VALID_ACTIONS
 from lerobot_ray.data.bad_episodes import SkippingOrder
 from lerobot_ray.data.plan import BlockPlan, StreamPlan
+from lerobot_ray.data.storage import LocalStorage
 from lerobot_ray.data.valid_actions import valid_actions_of_steps
 from lerobot_ray.data.window_ahead import samples_ahead
 from lerobot_ray.on_ray.framing import NUMBER, frame_block
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+BLOCKS_AHEAD = 4
+"""How many blocks before their turn the files of a far dataset are asked for."""
 SAMPLE_ID_COLUMN = "sample_id"
 UNREADABLE_COLUMN = "unreadable_episodes"
 
@@ -34,12 +37,15 @@ class DecodeBlocks:
 
         self.spec, self.plan = spec, plan
         self.reader = BlockReader(spec)
+        self.fetches = not isinstance(spec.metadata.storage, LocalStorage)
 
     def __call__(self, numbers: pa.Table) -> pa.Table:
         return self.decode(int(numbers.column(NUMBER)[0].as_py()))
 
     def decode(self, number: int) -> pa.Table:
         """Block `number`, framed for transport; on the way, a slice of what later blocks will need."""
+        if self.fetches:  # what this actor is likely to be handed after what it holds already
+            self.reader.prefetch(self.plan.block(number + BLOCKS_AHEAD).sample_ids.ravel())
         ahead = samples_ahead(self.plan, number)
         if ahead.size:
             self.reader.read_ahead(ahead)

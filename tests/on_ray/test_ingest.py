@@ -19,7 +19,7 @@ from lerobot_ray.data.order import build_order
 from lerobot_ray.data.plan import StreamPlan
 from lerobot_ray.data.sample import BlockReader, SampleSpec
 from lerobot_ray.on_ray import ingest
-from lerobot_ray.on_ray.decode import DecodeBlocks
+from lerobot_ray.on_ray.decode import BLOCKS_AHEAD, DecodeBlocks
 from lerobot_ray.on_ray.ingest import BlockStream, IngestOptions
 from tests.make_dataset import make_dataset
 
@@ -147,6 +147,37 @@ def test_an_episode_that_cannot_be_read_is_replaced_when_asked(ray_cluster, tmp_
     assert was_bad.any()
     assert np.array_equal(got[~was_bad], planned[~was_bad])
     assert not np.any(np.concatenate([block.columns["episode_index"] for block in blocks]) == 2)
+
+
+def test_files_of_a_far_dataset_are_asked_for_before_their_turn(tmp_path, monkeypatch):
+    """Against a real S3 server: decoding one block fetches the videos of a later one."""
+    from lerobot_ray.data.remote import ObjectStorage
+    from tests.s3_server import S3Server
+
+    root = make_dataset(tmp_path / "far", files="many", episodes=[12] * 8)
+    with S3Server() as s3:
+        s3.put("bucket", {f"ds/{p.relative_to(root)}": p.read_bytes() for p in root.rglob("*") if p.is_file()})
+        for name, value in s3.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("LEROBOT_RAY_CACHE", str(tmp_path / "cache"))
+        metadata = open_metadata("test/far", storage=ObjectStorage("s3://bucket/ds"))
+        spec = SampleSpec(metadata, select_episodes(metadata.episodes))
+        decode = DecodeBlocks(spec, replace(make_plan(spec), micro_batches_per_block=1))
+        now, later = (set(episodes_of(decode.plan.block(number), spec)) for number in (0, BLOCKS_AHEAD))
+        wanted = {f"file-{episode:03d}.mp4" for episode in later - now}
+        assert wanted
+        decode.decode(0)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            fetched = {path.split("?")[0].rsplit("/", 1)[-1] for method, path in s3.log if method == "GET"}
+            if wanted <= fetched:
+                break
+            time.sleep(0.05)
+        assert wanted <= fetched
+
+
+def episodes_of(block, spec: SampleSpec) -> list[int]:
+    return spec.selection.locate(block.sample_ids.ravel())[0].tolist()
 
 
 class Misordered:
