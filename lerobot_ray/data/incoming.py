@@ -9,6 +9,7 @@ import numpy as np
 
 from lerobot_ray.core.errors import DatasetError, nearest
 from lerobot_ray.core.types import TASK
+from lerobot_ray.data.depth import DepthCoding
 from lerobot_ray.data.features import FeatureSpec, parse_feature
 from lerobot_ray.data.schema import INDEX_ENTRIES, LANGUAGE_EVENTS, LANGUAGE_PERSISTENT, LANGUAGE_TEXTS
 
@@ -56,7 +57,10 @@ def _entry(spec: FeatureSpec) -> dict[str, Any]:
             'dtype "image".'
         )
     entry: dict[str, Any] = {"dtype": spec.dtype, "shape": list(spec.shape), "names": spec.names or IMAGE_NAMES}
-    return {**entry, "info": {"is_depth_map": True}} if spec.is_depth else entry
+    if spec.is_depth:
+        coding = {key: spec.info[key] for key in DepthCoding().describe() if key in spec.info}
+        entry["info"] = {"is_depth_map": True, **coding}
+    return entry
 
 
 def check_frame(frame: Mapping[str, Any], specs: Mapping[str, FeatureSpec], *, where: str) -> dict[str, Any]:

@@ -29,9 +29,9 @@ from lerobot_ray.core.layout import (
     next_file,
 )
 from lerobot_ray.core.types import EPISODE_INDEX
-from lerobot_ray.data.depth import DepthCoding
+from lerobot_ray.data.depth import depth_coding
 from lerobot_ray.data.disk import publish, read_json, unfinished_name, write_json
-from lerobot_ray.data.features import FeatureSpec, parse_feature
+from lerobot_ray.data.features import parse_feature
 from lerobot_ray.data.metadata import read_tasks
 from lerobot_ray.data.recording import DATA_KIND, Place, Recording
 from lerobot_ray.data.recount import tabular_stats
@@ -169,7 +169,7 @@ def _features_with_info(recording: Recording) -> dict[str, Any]:
             info.setdefault("depth_unit", first["depth_units"][name])
         if name in first["video_info"] and "video.codec" not in info:
             info |= first["video_info"][name]
-            info |= coding_of(spec, "m").describe() if spec.is_depth else {"is_depth_map": False}
+            info |= depth_coding(info).describe() if spec.is_depth else {"is_depth_map": False}
         entries[name] = {**entry, "info": info} if info else entry
     return entries
 
@@ -288,11 +288,6 @@ def write_tasks(path: Path, tasks: Sequence[str], *, durable: bool = True) -> No
 
 
 # Statistics
-
-
-def coding_of(spec: FeatureSpec, unit: str) -> DepthCoding:
-    """How the writer codes a depth video."""
-    return DepthCoding(unit=unit)
 
 
 def pack_counts(counts: Mapping[str, ValueCounts]) -> dict[str, np.ndarray]:

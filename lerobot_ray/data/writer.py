@@ -13,50 +13,30 @@ with every episode that was saved. How that is kept on disk is `recording`; the 
 
 from __future__ import annotations
 
-import hashlib
-import io
 import logging
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import av
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image
-
 from lerobot_ray.core.errors import DatasetError
 from lerobot_ray.core.layout import DEFAULT_CHUNKS_SIZE, DEFAULT_DATA_FILE_MB, DEFAULT_VIDEO_FILE_MB, INFO_PATH
-from lerobot_ray.core.types import EPISODE_INDEX, FRAME_INDEX, INDEX, TASK, TASK_INDEX, TIMESTAMP
+from lerobot_ray.core.types import TASK
 from lerobot_ray.data import manifest
-from lerobot_ray.data.depth import DepthCoding
 from lerobot_ray.data.encode import (
-    DEPTH_CODEC,
-    EpisodeEncoder,
     VideoCodec,
-    decoder_header,
-    probe,
     try_encoder,
     video_codec,
 )
-from lerobot_ray.data.features import FeatureSpec, parse_feature
+from lerobot_ray.data.features import parse_feature
 from lerobot_ray.data.incoming import check_features, check_frame
-from lerobot_ray.data.recording import DATA_KIND, SCRATCH_DIR, Recording
-from lerobot_ray.data.schema import INDEX_ENTRIES, LANGUAGE_PERSISTENT, column, language_row, table_schema
-from lerobot_ray.data.stats import (
-    ValueCounts,
-    as_json,
-    byte_counts,
-    column_stats,
-    pixel_unit,
-    sampled_frames,
-    subsampled,
-)
+from lerobot_ray.data.open_episode import Format, OpenEpisode
+from lerobot_ray.data.recording import SCRATCH_DIR, Recording
 
 logger = logging.getLogger(__name__)
+
+IMAGE_THREADS = 2
 
 
 class DatasetWriter:
@@ -145,24 +125,25 @@ class DatasetWriter:
         header = recording.header
         self.root, self.repo_id, self.fps = recording.root, header["repo_id"], header["fps"]
         self._recording = recording
-        self._specs = {
-            name: parse_feature(name, entry, where=self.repo_id) for name, entry in header["features"].items()
-        }
-        self._given = {name: spec for name, spec in self._specs.items() if name not in INDEX_ENTRIES}
-        self._schema = table_schema(self._specs.values())
+        specs = {name: parse_feature(name, entry, where=self.repo_id) for name, entry in header["features"].items()}
         self._tasks: dict[str, int] = {task: number for number, task in enumerate(header["base"]["tasks"])}
         self._frames_before = header["base"]["frames"]
-        self._depth_units: dict[str, str] = {}
+        depth_units = {name: spec.info["depth_unit"] for name, spec in specs.items() if "depth_unit" in spec.info}
         for document in recording.episodes:
             self._frames_before += document["length"]
             for task in document["tasks"]:
                 self._tasks.setdefault(task, len(self._tasks))
-            self._depth_units.update(document["depth_units"])
-        for name, spec in self._specs.items():
-            if "depth_unit" in spec.info:
-                self._depth_units.setdefault(name, spec.info["depth_unit"])
-        self._png = ThreadPoolExecutor(max_workers=2, thread_name_prefix="png")
-        self._episode: _OpenEpisode | None = None
+            depth_units |= document["depth_units"]
+        self._form = Format(
+            repo_id=self.repo_id,
+            fps=self.fps,
+            codec=self._codec,
+            specs=specs,
+            depth_units=depth_units,
+            images=ThreadPoolExecutor(max_workers=IMAGE_THREADS, thread_name_prefix="images"),
+        )
+        self._given = self._form.given
+        self._episode: OpenEpisode | None = None
         self._closed = False
 
     @property
@@ -185,7 +166,8 @@ class DatasetWriter:
         number = self._episode.length if self._episode else 0
         checked = check_frame(frame, self._given, where=f"{self.repo_id}, episode {self.num_episodes}, frame {number}")
         if self._episode is None:
-            self._episode = _OpenEpisode(self, self._recording.open_episode())
+            folder = self._recording.open_episode()
+            self._episode = OpenEpisode(self._form, folder, number=self.num_episodes, first_row=self.num_frames)
         self._episode.add(checked, str(frame[TASK]))
 
     def save_episode(self) -> None:
@@ -197,11 +179,11 @@ class DatasetWriter:
             )
         episode, self._episode = self._episode, None
         try:
-            document, counts = episode.close()
+            document, counts = episode.close(self._tasks)
         except BaseException:
             episode.abandon()
             raise
-        self._recording.save_episode(document, counts)
+        self._recording.save_episode(document, manifest.pack_counts(counts))
         self._frames_before += document["length"]
         for task in document["tasks"]:
             self._tasks.setdefault(task, len(self._tasks))
@@ -233,7 +215,7 @@ class DatasetWriter:
         """Lets go without finalizing. Saved episodes stay; `resume` finds them. An open episode is lost."""
         if not self._closed:
             self.discard_episode()
-            self._png.shutdown()
+            self._form.images.shutdown()
             if not self._recording.episodes:
                 self._recording.discard()
             self._closed = True
@@ -266,139 +248,3 @@ class DatasetWriter:
             raise DatasetError(
                 f"{self.repo_id}: this writer is closed. DatasetWriter.resume({str(self.root)!r}) adds more episodes."
             )
-
-
-class _OpenEpisode:
-    """The episode under way: rows in memory, cameras in encoders, images as PNG."""
-
-    def __init__(self, writer: DatasetWriter, folder: Path) -> None:
-        self._writer, self._folder = writer, folder
-        self.length = 0
-        self._rows: dict[str, list[Any]] = {name: [] for name, spec in writer._given.items() if not spec.is_video}
-        self._tasks: list[str] = []
-        self._counts: dict[str, list[np.ndarray]] = {n: [] for n, spec in writer._given.items() if spec.is_camera}
-        self._encoders: dict[str, EpisodeEncoder] = {}
-
-    def add(self, frame: Mapping[str, Any], task: str) -> None:
-        for name, spec in self._writer._given.items():
-            if spec.is_depth:  # before anything is added: a refused frame leaves the episode as it was
-                self._check_depth_unit(spec, frame[name])
-        for name, spec in self._writer._given.items():
-            if spec.is_camera:
-                self._add_camera(spec, frame[name])
-            else:
-                self._rows[name].append(frame[name])
-        self._tasks.append(task)
-        self.length += 1
-
-    def _add_camera(self, spec: FeatureSpec, pixels: np.ndarray) -> None:
-        if spec.is_depth:
-            self._counts[spec.name].append(subsampled(pixels).copy())
-        else:
-            self._counts[spec.name].append(byte_counts(pixels))
-        if spec.is_image:
-            self._rows[spec.name].append(self._writer._png.submit(_image_bytes, pixels))
-        else:
-            coded = self._coding(spec).encode(pixels) if spec.is_depth else pixels
-            self._encoder(spec).add(coded)
-
-    def _check_depth_unit(self, spec: FeatureSpec, pixels: np.ndarray) -> None:
-        unit = "m" if pixels.dtype.kind == "f" else "mm"
-        expected = self._writer._depth_units.setdefault(spec.name, unit)
-        if unit != expected:
-            raise DatasetError(
-                f"{self._writer.repo_id}: depth frames of {spec.name} came as {pixels.dtype} ({unit}), but the dataset "
-                f"holds them in {expected}. Use uint16 millimetres or float32 metres throughout."
-            )
-
-    def _coding(self, spec: FeatureSpec) -> DepthCoding:
-        return manifest.coding_of(spec, self._writer._depth_units[spec.name])
-
-    def _encoder(self, spec: FeatureSpec) -> EpisodeEncoder:
-        if spec.name not in self._encoders:
-            height, width, _ = spec.shape
-            self._encoders[spec.name] = EpisodeEncoder(
-                self._folder / f"{spec.name}.mp4",
-                codec=DEPTH_CODEC if spec.is_depth else self._writer._codec,
-                fps=self._writer.fps,
-                height=height,
-                width=width,
-            )
-        return self._encoders[spec.name]
-
-    def close(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Completes the files; the episode's document, and the pixel counts of its cameras."""
-        writer, length = self._writer, self.length
-        tasks = list(dict.fromkeys(self._tasks))
-        numbers = dict(writer._tasks)
-        for task in tasks:
-            numbers.setdefault(task, len(numbers))
-        columns: dict[str, Any] = {
-            **{name: self._column(writer._given[name]) for name in self._rows},
-            TIMESTAMP: (np.arange(length) / writer.fps).astype(np.float32),
-            FRAME_INDEX: np.arange(length),
-            EPISODE_INDEX: np.full(length, writer.num_episodes),
-            INDEX: np.arange(length) + writer.num_frames,
-            TASK_INDEX: np.array([numbers[task] for task in self._tasks]),
-        }
-        specs = [spec for spec in writer._specs.values() if not spec.is_video]
-        table = pa.Table.from_arrays([column(spec, columns[spec.name]) for spec in specs], schema=writer._schema)
-        pq.write_table(table, self._folder / "data.parquet", compression="snappy", use_dictionary=True)
-
-        counts = {name: self._camera_counts(spec) for name, spec in writer._given.items() if spec.is_camera}
-        stats = {name: counts[name].stats(unit=pixel_unit(writer._specs[name])) for name in counts}
-        stats |= {spec.name: column_stats(columns[spec.name]) for spec in specs if spec.is_numeric}
-        document = {
-            EPISODE_INDEX: writer.num_episodes,
-            "length": length,
-            "tasks": tasks,
-            "stats": as_json({name: stats[name] for name in writer._specs if name in stats}),
-            "depth_units": {name: unit for name, unit in writer._depth_units.items() if name in counts},
-            **self._close_videos(),
-        }
-        return document, manifest.pack_counts(counts)
-
-    def _close_videos(self) -> dict[str, Any]:
-        decoders, video_info = {}, {}
-        for name, encoder in self._encoders.items():
-            encoder.close()
-            codec = DEPTH_CODEC if self._writer._specs[name].is_depth else self._writer._codec
-            with av.open(str(encoder.path)) as container:
-                decoders[name] = hashlib.sha256(decoder_header(container.streams.video[0])).hexdigest()[:16]
-            video_info[name] = {**probe(encoder.path), **codec.describe()}
-        return {"decoders": {**decoders, DATA_KIND: ""}, "video_info": video_info}
-
-    def _column(self, spec: FeatureSpec) -> Any:
-        rows = self._rows[spec.name]
-        if spec.is_numeric:
-            return np.stack(rows)
-        if spec.is_image:
-            ending = "tiff" if spec.is_depth else "png"
-            return [
-                {"bytes": row.result() if isinstance(row, Future) else row, "path": f"frame-{number:06d}.{ending}"}
-                for number, row in enumerate(rows)
-            ]
-        if spec.name == LANGUAGE_PERSISTENT:  # one list for the whole episode, on every frame
-            given: list[dict[str, Any]] = next((row for row in reversed(rows) if row), [])
-            return [[language_row(row, persistent=True) for row in given]] * len(rows)
-        if spec.is_language:
-            return [[language_row(row, persistent=False) for row in events or []] for events in rows]
-        return rows
-
-    def _camera_counts(self, spec: FeatureSpec) -> ValueCounts:
-        chosen = [self._counts[spec.name][number] for number in sampled_frames(self.length)]
-        if spec.is_depth:
-            return ValueCounts.of_depth(np.stack(chosen))
-        return ValueCounts.of_bytes(np.sum(chosen, axis=0), frames=len(chosen))
-
-    def abandon(self) -> None:
-        for encoder in self._encoders.values():
-            encoder.abandon()
-
-
-def _image_bytes(pixels: np.ndarray) -> bytes:
-    """One frame as PNG (colour) or TIFF (depth, uint16 or float32)."""
-    buffer = io.BytesIO()
-    flat = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels
-    Image.fromarray(flat).save(buffer, format="PNG" if flat.dtype == np.uint8 else "TIFF")
-    return buffer.getvalue()

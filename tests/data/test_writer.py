@@ -549,3 +549,19 @@ def test_memory_does_not_grow_with_the_episode(tmp_path):
     tracemalloc.stop()
     writer.close()
     assert kept[1] - kept[0] < 60 * frame.nbytes / 10
+
+
+def test_depth_is_added_with_the_coding_the_dataset_has(tmp_path):
+    near = {"is_depth_map": True, "video.depth_min": 0.1, "video.depth_max": 1.0, "video.use_log": False}
+    features = {"depth": {"dtype": "video", "shape": [64, 64, 1], "info": near}}
+    frame = np.linspace(150, 950, 64 * 64).reshape(64, 64).astype(np.uint16)
+    with new_writer(tmp_path / "w", features=features) as writer:
+        writer.add_frame({"depth": frame, "task": "t"})
+        writer.save_episode()
+    with DatasetWriter.resume(tmp_path / "w") as writer:
+        writer.add_frame({"depth": frame, "task": "t"})
+        writer.save_episode()
+    dataset = Dataset("x", root=tmp_path / "w")
+    assert dataset.meta.features["depth"].info["video.depth_max"] == 1.0
+    for row in (0, 1):
+        assert np.abs(dataset[row]["depth"][0].numpy() - frame).max() <= 1
