@@ -208,6 +208,18 @@ def test_a_file_cut_short_is_named(copied, name):
         make_run().load(copied)
 
 
+def test_what_is_loaded_does_not_hold_on_to_the_files(saved, copied):
+    resumed = make_run(seed=1)
+    resumed.load(copied)
+    for path in copied.rglob("*.safetensors"):
+        with path.open("r+b") as file:
+            file.write(bytes(path.stat().st_size))
+    assert_equal(resumed.tensors(), saved[0].tensors())
+    for path in copied.rglob("*.safetensors"):  # whoever still looks into the files would be killed by this
+        os.truncate(path, 0)
+    assert_equal(resumed.tensors(), saved[0].tensors())
+
+
 def test_a_record_of_a_newer_version_is_refused(copied):
     path = copied / "training_state" / "lerobot_ray_state.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": 99}))
