@@ -44,7 +44,7 @@ def command(root: Path, output_dir: Path, *flags: str) -> list[str]:
         "--batch_size=4",
         "--steps=12",
         "--log_freq=1",
-        "--save_freq=4",
+        "--save_freq=8",
         "--audit=true",
         "--mlflow.enable=false",
     ]

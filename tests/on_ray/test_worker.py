@@ -31,19 +31,19 @@ STEPS = 24
 def unbroken(ray_cluster, toy_root, tmp_path_factory):
     """A run of one worker that nothing happened to."""
     output_dir = tmp_path_factory.mktemp("unbroken") / "run"
-    assert run_here(command(toy_root, output_dir, f"--steps={STEPS}", "--batch_size=8")) == 0
+    assert run_here(command(toy_root, output_dir, f"--steps={STEPS}", "--batch_size=4")) == 0
     return output_dir
 
 
 def test_a_run_leaves_what_it_promises(unbroken):
     assert [path.name for path in sorted((unbroken / "checkpoints").iterdir()) if path.is_dir()][-1] == "last"
     state = json.loads((checkpoint(unbroken, STEPS) / "training_state" / "lerobot_ray_state.json").read_text())
-    assert (state["step"], state["samples_seen"], state["global_batch"]) == (STEPS, STEPS * 8, 8)
+    assert (state["step"], state["samples_seen"], state["global_batch"]) == (STEPS, STEPS * 4, 4)
     assert list(losses(unbroken)) == list(range(1, STEPS + 1))
     assert (unbroken / "report.html").stat().st_size > 1000
     q, step, _, _ = samples(unbroken)
-    assert np.array_equal(q, np.arange(STEPS * 8))
-    assert np.array_equal(step, q // 8)
+    assert np.array_equal(q, np.arange(STEPS * 4))
+    assert np.array_equal(step, q // 4)
 
 
 def test_two_workers_compute_what_one_computes(ray_cluster, toy_root, tmp_path):
@@ -67,13 +67,13 @@ def test_two_workers_compute_what_one_computes(ray_cluster, toy_root, tmp_path):
 def test_a_killed_worker_changes_nothing(unbroken, toy_root, tmp_path):
     output_dir, killed = tmp_path / "run", []
 
-    def kill_after_the_second_checkpoint():
+    def kill_after_the_first_checkpoint():
         wait_until(checkpoint(output_dir, 8).is_dir, within_s=240)
         killed.extend(kill_training_workers())
 
-    killer = threading.Thread(target=kill_after_the_second_checkpoint)
+    killer = threading.Thread(target=kill_after_the_first_checkpoint)
     killer.start()
-    code = run_here(command(toy_root, output_dir, f"--steps={STEPS}", "--batch_size=8"))
+    code = run_here(command(toy_root, output_dir, f"--steps={STEPS}", "--batch_size=4"))
     killer.join()
     assert code == 0
     assert killed
@@ -85,13 +85,13 @@ def test_a_killed_worker_changes_nothing(unbroken, toy_root, tmp_path):
 def test_a_killed_and_then_stopped_driver_goes_on_where_it_was(unbroken, toy_root, tmp_path):
     """The same command line three times: killed, asked to stop, done."""
     output_dir, log = tmp_path / "run", tmp_path / "log"
-    arguments = command(toy_root, output_dir, f"--steps={STEPS}", "--batch_size=8", "--resume=auto")
+    arguments = command(toy_root, output_dir, f"--steps={STEPS}", "--batch_size=4", "--resume=auto")
     driver = start_apart(arguments, log)
-    wait_until(checkpoint(output_dir, 4).is_dir, within_s=240)
+    wait_until(checkpoint(output_dir, 8).is_dir, within_s=240)
     driver.kill()
     driver.wait()
     driver = start_apart(arguments, log)
-    wait_until(lambda: "step 9/" in log.read_text() or "step 10/" in log.read_text(), within_s=240)
+    wait_until(lambda: "step 10/" in log.read_text() or "step 11/" in log.read_text(), within_s=240)
     driver.send_signal(signal.SIGTERM)
     assert driver.wait(timeout=240) == 128 + signal.SIGTERM, log.read_text()
     assert start_apart(arguments, log).wait(timeout=240) == 0, log.read_text()
@@ -114,7 +114,7 @@ def test_what_would_only_come_again_ends_the_run_at_once_in_one_line(ray_cluster
 
 def test_resuming_with_another_number_of_workers_keeps_the_global_batches(unbroken, toy_root, tmp_path):
     output_dir = tmp_path / "run"
-    flags = [f"--steps={STEPS}", "--global_batch_size=8"]
+    flags = [f"--steps={STEPS}", "--global_batch_size=4"]
     assert run_here(command(toy_root, output_dir, "--steps=8", *flags[1:])) == 0
     resumed = [f"--config_path={output_dir}", "--resume=true", "--ray.num_workers=2", *flags]
     assert run_here(resumed) == 0
