@@ -10,11 +10,12 @@ PROGRESS := awk '/^(Collecting|Building wheel|Installing collected)/ { n++; prin
 # `make bench` writes a dataset here and keeps it
 BENCH   := build/bench
 
-.PHONY: help setup demo test lint format bench docs parity clean
+.PHONY: help setup demo test test-slow lint format bench docs parity clean
 
 help:
 	@echo "make demo     a dataset and what the package does with it, on this machine"
-	@echo "make test     the test suite"
+	@echo "make test     the test suite, some minutes"
+	@echo "make test-slow  the tests that take long: compilers, many kills, whole clusters"
 	@echo "make lint     ruff and mypy, as CI runs them"
 	@echo "make format   let ruff rewrite the code"
 	@echo "make docs     the documentation, in site/"
@@ -42,6 +43,9 @@ demo: setup
 
 test: setup
 	@$(BIN)/pytest
+
+test-slow: setup
+	@$(BIN)/pytest -m slow
 
 lint: setup
 	$(BIN)/ruff check

@@ -36,8 +36,8 @@ def count_stats_on_ray(
     The one this process is connected to; else the one at `address`; else Ray's choice: $RAY_ADDRESS, one that runs on
     this machine, or a new one.
     """
+    _check_reachable(address)
     if not ray.is_initialized():
-        _check_reachable(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     return count_stats(metadata, run=with_progress(run_on_ray, label="stats", enabled=progress), cameras=cameras)
 

@@ -1,8 +1,9 @@
 """ResNet 18 to 152 with torchvision's parameter names, in plain torch (He et al., 2015).
 
 Why our own: torchvision ships compiled parts that must match torch's build, and policies need only this much of it.
-Two things are done for speed. Activations run channels-last; parameters stay contiguous, because FSDP shards no other
-kind. Frozen batch norm is folded into the convolution before it, so it costs no pass over the activations.
+Two things are done for speed. On accelerators activations run channels-last; parameters stay contiguous, because FSDP
+shards no other kind. Frozen batch norm is folded into the convolution before it where that is less work than a pass
+over the activations.
 """
 
 from __future__ import annotations
@@ -75,8 +76,7 @@ class FrozenBatchNorm2d(nn.Module):
         return scale, self.bias - self.running_mean * scale
 
     def forward(self, x: Tensor) -> Tensor:
-        scale, shift = self.scale_and_shift()
-        return x * scale[:, None, None] + shift[:, None, None]
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         state_dict.pop(f"{prefix}num_batches_tracked", None)  # files of trainable batch norm have it
@@ -84,14 +84,25 @@ class FrozenBatchNorm2d(nn.Module):
 
 
 def convolve_and_norm(x: Tensor, convolution: nn.Module, norm: nn.Module) -> Tensor:
-    """norm(convolution(x)), in one convolution where the norm is frozen."""
+    """norm(convolution(x)); a frozen norm may be folded into the convolution's weights."""
     # The exact type: an adapter (LoRA) in the convolution's place has a forward of its own, which must run.
-    if isinstance(norm, FrozenBatchNorm2d) and type(convolution) is nn.Conv2d:
+    if isinstance(norm, FrozenBatchNorm2d) and type(convolution) is nn.Conv2d and _folding_pays(x, convolution):
         scale, shift = norm.scale_and_shift()
         weight = convolution.weight * scale[:, None, None, None]
         weight, shift = weight.to(convolution.weight.dtype), shift.to(convolution.weight.dtype)
         return F.conv2d(x, weight, shift, convolution.stride, convolution.padding, convolution.dilation)
     return norm(convolution(x))
+
+
+def _folding_pays(x: Tensor, convolution: nn.Conv2d) -> bool:
+    """Whether the convolution has more outputs to scale than weights."""
+    outputs = x.shape[0] * (x.shape[2] // convolution.stride[0]) * (x.shape[3] // convolution.stride[1])
+    return outputs >= convolution.in_channels * convolution.kernel_size[0] * convolution.kernel_size[1]
+
+
+def in_fast_layout(x: Tensor) -> Tensor:
+    """Images in the memory layout that convolutions on this device are fastest in."""
+    return x if x.device.type == "cpu" else x.contiguous(memory_format=torch.channels_last)
 
 
 class Downsample(nn.Sequential):
@@ -188,7 +199,7 @@ class ResNet(nn.Module):
         _initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = in_fast_layout(x)
         x = convolve_and_norm(x, self.conv1, self.bn1).relu_()
         x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))

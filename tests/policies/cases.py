@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .reference import last_padded, wave
 
-BATCH = 4
+BATCH = 2
 OPTIMIZER_STEPS = 10
 ROLLOUT_STEPS = 6
 LEARNING_RATE = 1e-3

@@ -98,6 +98,7 @@ def test_more_words_begin_with_the_same_words():
     assert torch.equal(few, many[:, :6])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # raised inside torch's own compiler
 def test_compiled_draws_are_the_same():
     compiled = torch.compile(noise.words, fullgraph=True, dynamic=False)

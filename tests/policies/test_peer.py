@@ -38,6 +38,7 @@ def actions(policy, case):
 
 @pytest.fixture(scope="module")
 def exchanged(tmp_path_factory):
+    peer_python()  # skips without one
     root = tmp_path_factory.mktemp("exchange")
     ours = {}
     for name, case in CASES.items():

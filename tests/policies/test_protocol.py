@@ -15,7 +15,7 @@ from lerobot_ray.policies.protocol import resolve_device
 from lerobot_ray.policies.registry import build_policy
 from tests.hub_server import HubServer
 from tests.policies.build import build, config_of
-from tests.policies.cases import CASES
+from tests.policies.cases import BATCH, CASES
 
 SMALL = {"act": "act_state_only", "diffusion": "diffusion_linear_three_levels"}
 
@@ -161,7 +161,7 @@ def test_an_unavailable_device_is_replaced(caplog):
 
 def test_seeds_reach_every_policy():
     policy = build(CASES["act_state_only"]).train()
-    batch = CASES["act_state_only"].batch(0) | {"stream_index": torch.arange(4)}
+    batch = CASES["act_state_only"].batch(0) | {"stream_index": torch.arange(BATCH)}
     losses = []
     for seed in (0, 0, 1):
         policy.noise_seed = seed

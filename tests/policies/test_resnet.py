@@ -5,7 +5,15 @@ import torch
 from torch import nn
 
 from lerobot_ray.core.errors import PolicyError
-from lerobot_ray.policies.resnet import SHAPES, FrozenBatchNorm2d, ResNet, convolve_and_norm, feature_map_hw
+from lerobot_ray.policies.resnet import (
+    SHAPES,
+    FrozenBatchNorm2d,
+    ResNet,
+    _folding_pays,
+    convolve_and_norm,
+    feature_map_hw,
+    in_fast_layout,
+)
 
 PARAMETERS = {
     "resnet18": 11_689_512,
@@ -65,9 +73,11 @@ def test_a_frozen_norm_is_batch_norm_in_eval_mode(frozen):
     assert not list(norm.parameters())
 
 
-def test_folding_changes_neither_output_nor_gradients(frozen):
+@pytest.mark.parametrize("side", [60, 9])
+def test_folding_changes_neither_output_nor_gradients(frozen, side):
     norm, convolution = frozen.layer1[0].bn1, frozen.layer1[0].conv1
-    x = torch.randn(2, 64, 9, 8)
+    x = torch.randn(2, 64, side, 8)
+    assert _folding_pays(x, convolution) == (side == 60)
     folded = convolve_and_norm(x, convolution, norm)
     (gradient,) = torch.autograd.grad(folded.square().sum(), convolution.weight)
     apart = norm(convolution(x))
@@ -89,12 +99,19 @@ def test_a_replaced_convolution_is_called(frozen):
     torch.testing.assert_close(convolve_and_norm(x, adapter, norm), norm(adapter(x)))
 
 
-def test_activations_are_channels_last_and_weights_contiguous(frozen):
-    seen = []
-    frozen.layer4.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    frozen(torch.randn(2, 3, 64, 64))
-    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+def test_images_are_channels_last_on_accelerators_and_weights_contiguous_everywhere(frozen):
+    assert in_fast_layout(torch.empty(2, 3, 8, 8, device="meta")).is_contiguous(memory_format=torch.channels_last)
+    image = torch.empty(2, 3, 8, 8)
+    assert in_fast_layout(image) is image
     assert all(parameter.is_contiguous() for parameter in frozen.parameters())
+
+
+def test_both_layouts_give_the_same(frozen):
+    x = torch.randn(2, 3, 64, 64)
+    y = frozen(x)
+    last = frozen(x.contiguous(memory_format=torch.channels_last))
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(last, y, rtol=1e-4, atol=1e-4)
 
 
 def test_files_of_trainable_batch_norm_load_into_a_frozen_one(frozen):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lerobot_ray.core.errors import PolicyError
 from lerobot_ray.policies.backbone_weights import load_backbone_weights
 from lerobot_ray.policies.diffusion.config import DiffusionConfig
-from lerobot_ray.policies.resnet import NormLayer, ResNet, feature_map_hw
+from lerobot_ray.policies.resnet import NormLayer, ResNet, feature_map_hw, in_fast_layout
 
 CHANNELS_PER_GROUP = 16
 """Of the group norms that replace batch norms in the backbone."""
@@ -23,7 +23,7 @@ class Backbone(nn.Sequential):
         super().__init__(resnet.conv1, resnet.bn1, nn.ReLU(inplace=True), nn.MaxPool2d(3, stride=2, padding=1), *stages)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.contiguous(memory_format=torch.channels_last))
+        return super().forward(in_fast_layout(x))
 
 
 class SpatialSoftmax(nn.Module):
