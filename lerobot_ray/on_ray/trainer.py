@@ -5,17 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import os
-import shutil
 import signal
-import sys
 import threading
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lerobot_ray.checkpoint.commit import complete_checkpoints
 from lerobot_ray.checkpoint.state import load_record
 from lerobot_ray.config.train import TrainConfig
 from lerobot_ray.core.errors import CheckpointError, ConfigError, LerobotRayError
@@ -24,9 +19,10 @@ from lerobot_ray.data.metadata import DatasetMetadata, check_same_features
 from lerobot_ray.data.order import check_order
 from lerobot_ray.on_ray.banner import banner
 from lerobot_ray.on_ray.cluster import Workers, connected, is_connected_or_remote, workers_here, workers_on_cluster
+from lerobot_ray.on_ray.ending import conclude, say
+from lerobot_ray.on_ray.fit import Fit
 from lerobot_ray.on_ray.progress import Progress
 from lerobot_ray.on_ray.run_folder import (
-    RAY_DIR,
     check_same_policy,
     checkpoint_to_resume,
     claimed,
@@ -39,10 +35,6 @@ from lerobot_ray.on_ray.saving import dataset_record
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.3
-WORKER_ENVIRONMENT = {
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # its copies of what workers print would reach the terminal
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-}
 
 
 def train(config: TrainConfig) -> int:
@@ -136,7 +128,7 @@ def supervise(setup: RunSetup, workers: Workers, *, where: str) -> int:
     progress = Progress(setup.config.steps)
     progress.say(banner(setup, workers, where=where))
     board = start_board()
-    fit = _Fit(setup, workers, board)
+    fit = Fit(setup, workers, board)
     received: list[int] = []
     with _signals(received):
         fit.start()
@@ -168,77 +160,6 @@ def show(notes: list[tuple[str, Any]], progress: Progress) -> None:
             progress.say(f"{value[0] / 1e6:.3g} M parameters trained of {value[1] / 1e6:.3g} M")
         elif kind == "log":
             progress.say(value[1])
-
-
-def conclude(setup: RunSetup, error: BaseException | None, received: list[int]) -> int:
-    """Write the report, say where everything is; the exit code."""
-    with_report(setup.output_dir)
-    shutil.rmtree(setup.output_dir / RAY_DIR, ignore_errors=True)
-    last = complete_checkpoints(setup.output_dir)
-    where = f"The last checkpoint is {last[-1]}." if last else "There is no checkpoint."
-    if error is not None:
-        say(f"error: {own_error(error) or text_of(error)}")
-        if last:
-            say(f"{where} Continue with --resume=auto.")
-        return 1
-    if received:
-        say(f"stopped. {where} Continue with --resume=auto.")
-        return 128 + received[0]
-    say(f"done. {where}")
-    return 0
-
-
-def with_report(output_dir: Path) -> None:
-    """The run's page; its absence is worth a line, not a run."""
-    try:
-        from lerobot_ray.report_page import write_report
-
-        say(f"report: {write_report(output_dir)}")
-    except Exception as error:
-        logger.warning("no report page: %s", error)
-
-
-class _Fit(threading.Thread):
-    """`TorchTrainer.fit`, so that the main thread can listen to signals and to the board."""
-
-    def __init__(self, setup: RunSetup, workers: Workers, board: Any) -> None:
-        super().__init__(daemon=True, name="fit")
-        self._trainer = torch_trainer(setup, workers, board)
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self._trainer.fit()
-        except BaseException as error:
-            self.error = error
-
-
-def torch_trainer(setup: RunSetup, workers: Workers, board: Any) -> Any:
-    os.environ.update(WORKER_ENVIRONMENT)  # read by this process and handed on to the controller
-    import ray.train
-    from ray.train.torch import TorchTrainer
-
-    from lerobot_ray.on_ray.worker import train_worker
-
-    config = setup.config
-    v2: Any = ray.train  # for type checkers it has the names of the older API
-    return TorchTrainer(
-        train_worker,
-        train_loop_config={"setup": setup, "board": board},
-        scaling_config=v2.ScalingConfig(
-            num_workers=workers.count if workers.fewest == workers.count else (workers.fewest, workers.count),
-            use_gpu=workers.use_gpu,
-            resources_per_worker=dict(workers.resources),
-            placement_strategy=config.ray.placement_strategy,
-        ),
-        run_config=v2.RunConfig(
-            name=f"run-{os.getpid()}-{os.urandom(3).hex()}",  # a known name would have Ray resume by itself
-            storage_path=str(setup.output_dir / RAY_DIR),
-            failure_config=v2.FailureConfig(max_failures=config.ray.max_failures),
-            worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
-            logging_config=v2.LoggingConfig(log_level="ERROR"),
-        ),
-    )
 
 
 @contextlib.contextmanager
@@ -273,27 +194,3 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
         output_dir=Path(config.output_dir).expanduser().absolute(),
         checkpoint_path=config.checkpoint_path and Path(config.checkpoint_path).expanduser().absolute(),
     )
-
-
-def own_error(error: BaseException) -> LerobotRayError | None:
-    """Our own error that ended a worker, wherever Ray has wrapped it."""
-    failures = getattr(error, "worker_failures", None)
-    causes: list[BaseException | None] = [*failures.values()] if failures else []
-    causes += [getattr(error, "cause", None), error.__cause__]
-    if isinstance(error, LerobotRayError):
-        return error
-    return next((found for cause in causes if cause is not None and (found := own_error(cause)) is not None), None)
-
-
-def text_of(error: BaseException) -> str:
-    """Another error: what it says, with the stack of the first worker that met it."""
-    failures = getattr(error, "worker_failures", None)
-    if failures:
-        rank, failure = next(iter(failures.items()))
-        return f"worker {rank} failed: {failure}"
-    return "".join(traceback.format_exception_only(type(error), error)).strip()
-
-
-def say(text: str) -> None:
-    """To the person who started the run."""
-    sys.stderr.write(f"{text}\n")

@@ -7,10 +7,8 @@ settled by rank 0 and told to the others.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,39 +16,28 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.collective
-import ray.train.torch
 import torch
 
 from lerobot_ray.checkpoint.load import load_record, load_training_state
-from lerobot_ray.config.parallel import autocast_precision, is_sharded
 from lerobot_ray.core.errors import LerobotRayError, StorageError, StreamError
 from lerobot_ray.data.audit import Attempt, AuditWriter, begin_attempt
 from lerobot_ray.data.augment import ImageTransforms
 from lerobot_ray.data.bad_episodes import SkippingOrder, restore_dropped
 from lerobot_ray.data.order import check_order
-from lerobot_ray.data.plan import StreamPlan
-from lerobot_ray.engine.ema import Ema
-from lerobot_ray.engine.learner import Learner
 from lerobot_ray.engine.loop import LoopSettings, train
-from lerobot_ray.engine.optim import build_optimizers
-from lerobot_ray.engine.parallel import place
-from lerobot_ray.engine.schedule import build_schedules
 from lerobot_ray.engine.state import TrainState
 from lerobot_ray.on_ray.batches import TrainingBatches
 from lerobot_ray.on_ray.beside import Beside
 from lerobot_ray.on_ray.board import logging_to
+from lerobot_ray.on_ray.build_learner import build_learner, set_up_torch, training_device
 from lerobot_ray.on_ray.held_out import HeldOut
-from lerobot_ray.on_ray.ingest import BlockStream, IngestOptions, decoders_per_rank, micro_batches_per_block
+from lerobot_ray.on_ray.ingest import BlockStream
+from lerobot_ray.on_ray.rank_stream import ingest_options, plan_stream
 from lerobot_ray.on_ray.run_folder import latest_checkpoint
 from lerobot_ray.on_ray.run_setup import RunSetup
 from lerobot_ray.on_ray.train_host import TrainHost
-from lerobot_ray.policies.registry import build_policy
 
 logger = logging.getLogger(__name__)
-
-FRAMES_PER_BLOCK = 512
-"""Camera frames in a block at most: about a second of one decoder, so that a stream starts without a long wait."""
-PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def train_worker(arguments: dict[str, Any]) -> None:
@@ -108,11 +95,11 @@ def _state_of(setup: RunSetup, checkpoint: Path | None) -> TrainState:
 
 def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> None:
     config = setup.config
-    device = _device(setup)
+    device = training_device(setup)
     start = _agree_on_start(setup, board, rank, world_size)
     if start.is_over:
         return
-    _set_up_torch(setup)
+    set_up_torch(setup)
     learner = build_learner(setup, device=device, world_size=world_size, has_weights=start.checkpoint is not None)
     state = _state_of(setup, start.checkpoint)
     order = setup.order
@@ -135,12 +122,12 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> None:
         return
 
     batching = setup.batching(world_size)
-    plan = _plan(setup, order, rank, world_size, start=state.samples_seen)
+    plan = plan_stream(setup, order, rank, world_size, start=state.samples_seen)
     blocks = plan.blocks_of_steps(0, config.steps - state.step)
     host = TrainHost(rank=rank, world_size=world_size, device=device, board=board)
     transforms = config.dataset.image_transforms
     with BlockStream(
-        setup.spec, plan, num_blocks=len(blocks), options=_ingest_options(setup, world_size, plan)
+        setup.spec, plan, num_blocks=len(blocks), options=ingest_options(setup, world_size, plan)
     ) as stream:
         batches = TrainingBatches(
             stream,
@@ -181,93 +168,6 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> None:
                     break
                 logger.warning("a node of this run will be taken away: saved step %d, going on meanwhile", state.step)
             beside.finish(stopped=host.reason)
-
-
-def build_learner(setup: RunSetup, *, device: torch.device, world_size: int, has_weights: bool) -> Learner:
-    """Collective: every rank calls this. The policy on its devices and what moves it.
-
-    `has_weights`: they come from a checkpoint, so that fetching pretrained ones would be for nothing.
-    """
-    config = setup.config
-    policy_config: Any = config.policy
-    precision = autocast_precision(config.accelerator, policy_config, device=device.type)
-    dtype = PRECISIONS[precision]
-    torch.manual_seed(setup.seed)
-    policy = build_policy(
-        _without_pretrained(policy_config) if has_weights else policy_config,
-        dataset_stats=setup.stats,
-        dataset_meta=setup.spec.metadata,
-        device="cpu" if is_sharded(config.parallelism) else str(device),
-    )
-    policy.noise_seed = setup.seed
-    placed = place(
-        policy,
-        device=device,
-        world_size=world_size,
-        parallelism=config.parallelism,
-        accelerator=config.accelerator,
-        compute_dtype=dtype,
-    )
-    optimizers = build_optimizers(config.optimizer, policy.get_optim_params())
-    return Learner(
-        policy=policy,
-        forward=placed.forward,
-        optimizers=optimizers,
-        schedules=build_schedules(config.scheduler, optimizers, config.steps),
-        grad_clip_norm=getattr(config.optimizer, "grad_clip_norm", 0.0) or 0.0,
-        autocast_dtype=dtype,
-        scaler=torch.amp.GradScaler(device.type) if precision == "fp16" else None,
-        ema=Ema(policy, config.ema) if config.ema.enable else None,
-        sync_gradients=placed.sync_gradients,
-    )
-
-
-def _without_pretrained(policy_config: Any) -> Any:
-    policy_config = copy.deepcopy(policy_config)
-    policy_config.pretrained_path = None
-    if getattr(policy_config, "pretrained_backbone_weights", None) is not None:
-        policy_config.pretrained_backbone_weights = None
-    return policy_config
-
-
-def _device(setup: RunSetup) -> torch.device:
-    wanted = str(setup.config.policy.device)  # type: ignore[union-attr]
-    return ray.train.torch.get_device() if wanted == "cuda" else torch.device(wanted)
-
-
-def _set_up_torch(setup: RunSetup) -> None:
-    torch.backends.cudnn.benchmark = not setup.config.cudnn_deterministic
-    torch.backends.cudnn.deterministic = setup.config.cudnn_deterministic
-    if "OMP_NUM_THREADS" not in os.environ:
-        return
-    # Ray gives a worker as many threads as CPUs it reserved, which is how many are its own.
-    torch.set_num_threads(max(1, int(os.environ["OMP_NUM_THREADS"])))
-
-
-def _plan(setup: RunSetup, order: Any, rank: int, world_size: int, *, start: int) -> StreamPlan:
-    batching = setup.batching(world_size)
-    cameras = sum(len(setup.spec.offsets.get(feature.name, (0,))) for feature in setup.spec.specs if feature.is_camera)
-    by_frames = max(1, FRAMES_PER_BLOCK // max(1, cameras * batching.micro_batch))
-    return StreamPlan(
-        order=order,
-        global_batch=batching.global_batch,
-        micro_batch=batching.micro_batch,
-        world_size=world_size,
-        rank=rank,
-        start=start,
-        micro_batches_per_block=min(micro_batches_per_block(setup.spec.sample_bytes, batching.micro_batch), by_frames),
-    )
-
-
-def _ingest_options(setup: RunSetup, world_size: int, plan: StreamPlan) -> IngestOptions:
-    config = setup.config
-    training_cpus = world_size * (config.ray.resources_per_worker or {"CPU": 1.0}).get("CPU", 1.0)
-    decoders = config.num_workers
-    if decoders is None:
-        cpus = ray.cluster_resources().get("CPU", 1.0)
-        decoders = decoders_per_rank(cpus, training_cpus=training_cpus, world_size=world_size)
-    ready = -(-config.prefetch_factor // plan.micro_batches_per_block)
-    return IngestOptions(num_decoders=max(1, decoders), buffered_blocks=max(2, ready))
 
 
 def _held_out(setup: RunSetup, rank: int, world_size: int, device: torch.device) -> HeldOut | None:

@@ -1,0 +1,59 @@
+"""`TorchTrainer` as a run uses it, in a thread: the main one listens to signals and to the board."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from lerobot_ray.on_ray.cluster import Workers
+from lerobot_ray.on_ray.run_folder import RAY_DIR
+from lerobot_ray.on_ray.run_setup import RunSetup
+
+WORKER_ENVIRONMENT = {
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # its copies of what workers print would reach the terminal
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+
+class Fit(threading.Thread):
+    """`TorchTrainer.fit`, so that the main thread can listen to signals and to the board."""
+
+    def __init__(self, setup: RunSetup, workers: Workers, board: Any) -> None:
+        super().__init__(daemon=True, name="fit")
+        self._trainer = torch_trainer(setup, workers, board)
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._trainer.fit()
+        except BaseException as error:
+            self.error = error
+
+
+def torch_trainer(setup: RunSetup, workers: Workers, board: Any) -> Any:
+    os.environ.update(WORKER_ENVIRONMENT)  # read by this process and handed on to the controller
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    from lerobot_ray.on_ray.worker import train_worker
+
+    config = setup.config
+    v2: Any = ray.train  # for type checkers it has the names of the older API
+    return TorchTrainer(
+        train_worker,
+        train_loop_config={"setup": setup, "board": board},
+        scaling_config=v2.ScalingConfig(
+            num_workers=workers.count if workers.fewest == workers.count else (workers.fewest, workers.count),
+            use_gpu=workers.use_gpu,
+            resources_per_worker=dict(workers.resources),
+            placement_strategy=config.ray.placement_strategy,
+        ),
+        run_config=v2.RunConfig(
+            name=f"run-{os.getpid()}-{os.urandom(3).hex()}",  # a known name would have Ray resume by itself
+            storage_path=str(setup.output_dir / RAY_DIR),
+            failure_config=v2.FailureConfig(max_failures=config.ray.max_failures),
+            worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
+            logging_config=v2.LoggingConfig(log_level="ERROR"),
+        ),
+    )

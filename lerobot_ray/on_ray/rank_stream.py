@@ -1,0 +1,39 @@
+"""One rank's sample stream as a run wants it: how it is cut into blocks, how many actors decode it."""
+
+from __future__ import annotations
+
+import ray
+
+from lerobot_ray.data.order import Order
+from lerobot_ray.data.plan import StreamPlan
+from lerobot_ray.on_ray.ingest import IngestOptions, decoders_per_rank, micro_batches_per_block
+from lerobot_ray.on_ray.run_setup import RunSetup
+
+FRAMES_PER_BLOCK = 512
+"""Camera frames in a block at most: about a second of one decoder, so that a stream starts without a long wait."""
+
+
+def plan_stream(setup: RunSetup, order: Order, rank: int, world_size: int, *, start: int) -> StreamPlan:
+    batching = setup.batching(world_size)
+    cameras = sum(len(setup.spec.offsets.get(feature.name, (0,))) for feature in setup.spec.specs if feature.is_camera)
+    by_frames = max(1, FRAMES_PER_BLOCK // max(1, cameras * batching.micro_batch))
+    return StreamPlan(
+        order=order,
+        global_batch=batching.global_batch,
+        micro_batch=batching.micro_batch,
+        world_size=world_size,
+        rank=rank,
+        start=start,
+        micro_batches_per_block=min(micro_batches_per_block(setup.spec.sample_bytes, batching.micro_batch), by_frames),
+    )
+
+
+def ingest_options(setup: RunSetup, world_size: int, plan: StreamPlan) -> IngestOptions:
+    config = setup.config
+    training_cpus = world_size * (config.ray.resources_per_worker or {"CPU": 1.0}).get("CPU", 1.0)
+    decoders = config.num_workers
+    if decoders is None:
+        cpus = ray.cluster_resources().get("CPU", 1.0)
+        decoders = decoders_per_rank(cpus, training_cpus=training_cpus, world_size=world_size)
+    ready = -(-config.prefetch_factor // plan.micro_batches_per_block)
+    return IngestOptions(num_decoders=max(1, decoders), buffered_blocks=max(2, ready))
