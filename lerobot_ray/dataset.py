@@ -1,4 +1,4 @@
-"""`python -m lerobot_ray.dataset`: look at a dataset, check it, count its statistics, finish a recording."""
+"""`python -m lerobot_ray.dataset`: look at a dataset, check it, count its statistics, finish a recording, push it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lerobot_ray.data.metadata import DatasetMetadata
     from lerobot_ray.data.storage import Storage
 
-COMMANDS = ("info", "validate", "stats", "preview", "finish")
+COMMANDS = ("info", "validate", "stats", "preview", "finish", "push")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,6 +86,15 @@ def _parser() -> argparse.ArgumentParser:
     preview.add_argument("--frames", type=int, default=8, help="frames per camera and episode (%(default)s)")
 
     command("finish", _finish, "make the saved episodes of an interrupted recording a dataset")
+
+    about = "copy a dataset folder to the Hub, with its card and the tag of its format"
+    push = commands.add_parser("push", help=about, description=about)
+    push.set_defaults(run=_push)
+    push.add_argument("root", help="the folder of the dataset")
+    push.add_argument("repo_id", metavar="USER/NAME", help="the dataset repository; made if it is not there")
+    push.add_argument("--public", action="store_true", help="if it is made now, everybody may read it")
+    push.add_argument("--no-videos", action="store_true", help="tables and metadata only")
+    push.add_argument("--license", default="apache-2.0", help="what the card says (%(default)s)")
     return parser
 
 
@@ -267,6 +276,20 @@ def _finish(arguments: argparse.Namespace) -> int:
     writer = DatasetWriter.resume(root)
     writer.finalize()
     print(f"{writer.root}: {writer.num_episodes:,} episodes, {writer.num_frames:,} frames")
+    return 0
+
+
+def _push(arguments: argparse.Namespace) -> int:
+    from lerobot_ray.hub.dataset import push_dataset
+
+    url = push_dataset(
+        arguments.root,
+        arguments.repo_id,
+        private=not arguments.public,
+        videos=not arguments.no_videos,
+        license=arguments.license,
+    )
+    print(f"Dataset pushed to {url}")
     return 0
 
 

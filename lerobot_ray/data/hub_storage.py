@@ -21,16 +21,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lerobot_ray.core.errors import LerobotRayError, StorageError
+from lerobot_ray.core.errors import StorageError
 from lerobot_ray.core.layout import FORMAT_VERSION
 from lerobot_ray.data.file_cache import FileCache
+from lerobot_ray.data.hub_failures import PASSING_STATUSES, passing_failures
 from lerobot_ray.data.hub_revision import choose_commit, is_commit_id
 from lerobot_ray.data.remote_files import CHUNK_BYTES, RemoteFile, RemoteStorage, Sink
 from lerobot_ray.data.retry import RetryPolicy, TransientError, asked_wait_s, call_with_retries
 from lerobot_ray.data.storage import lerobot_home
 
 _TRUE = {"1", "ON", "YES", "TRUE"}
-_PASSING_STATUSES = {408, 425, 429, 500, 502, 503, 504}
 _TIMEOUT_S = 60.0
 
 
@@ -84,7 +84,7 @@ class HubStorage(RemoteStorage):
             if status == 416:
                 sink.truncate()
                 raise TransientError("the part that was here does not fit the file")
-            if status in _PASSING_STATUSES:
+            if status in PASSING_STATUSES:
                 raise TransientError(f"the Hub answers {status}", asked_wait_s(answer_headers))
             if status not in (200, 206):
                 raise self._refused(status, answer_headers.get("X-Error-Code", ""), path)
@@ -162,29 +162,18 @@ class HubStorage(RemoteStorage):
         """Turn what the client raises into TransientError or a StorageError with a remedy."""
         from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-        # The client's transport has changed twice; whichever it is, its errors share a base with HfHubHTTPError.
-        transport_errors: tuple[type[BaseException], ...] = (OSError, *HfHubHTTPError.__bases__)
         try:
-            yield
-        except (LerobotRayError, TransientError):
-            raise
+            with passing_failures():
+                yield
         except OfflineModeIsEnabled as error:
             raise StorageError(
                 f"{self}: {what} is needed, but huggingface_hub was imported with HF_HUB_OFFLINE set. Start again "
                 f"without it."
             ) from error
         except HfHubHTTPError as error:
-            status, headers = error.response.status_code, error.response.headers
-            if status in _PASSING_STATUSES:
-                raise TransientError(f"the Hub answers {status}", asked_wait_s(headers)) from error
-            raise self._refused(status, headers.get("X-Error-Code", ""), what) from error
-        except transport_errors as error:
-            raise TransientError(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from error
-        except RuntimeError as error:
-            if "closed" not in str(error):
-                raise
-            # After a failed connection the client closes the session that other threads are using.
-            raise TransientError(str(error)) from error
+            raise self._refused(
+                error.response.status_code, error.response.headers.get("X-Error-Code", ""), what
+            ) from error
 
     def _refused(self, status: int, code: str, what: str) -> StorageError:
         where = f"{self.repo_id} (revision {self.revision}) on {self.endpoint}"
