@@ -28,6 +28,9 @@ class RayConfig:
     """How often lost workers are replaced before the run gives up; -1: always. Preempted nodes do not count."""
     min_workers: int | None = None
     """Go on with as few as this when nodes are lost, and grow back to `num_workers`; null: wait for all."""
+    hang_timeout_s: float = 600.0
+    """Start again from the newest checkpoint when workers have waited for one another for so long. Which one the others
+    wait for is said within a minute."""
     object_store_gb: float | None = None
     """Memory for blocks in flight, in 10^9 bytes, on a Ray that is started here; null: Ray decides."""
 
@@ -40,6 +43,8 @@ class RayConfig:
             raise ConfigError(f"ray.min_workers={self.min_workers} is more than ray.num_workers={self.num_workers}.")
         if self.max_failures < -1:
             raise ConfigError(f"ray.max_failures={self.max_failures} must be 0 or more, or -1 for no limit.")
+        if self.hang_timeout_s <= 0:
+            raise ConfigError(f"ray.hang_timeout_s={self.hang_timeout_s:g} must be more than 0.")
         if self.object_store_gb is not None and self.object_store_gb <= 0:
             raise ConfigError(f"ray.object_store_gb={self.object_store_gb:g} must be more than 0, or null.")
         for resource, amount in (self.resources_per_worker or {}).items():

@@ -56,7 +56,8 @@ class TrainConfig:
     num_workers: int | None = field(
         default=None, metadata=in_lerobot(lambda count: LEROBOT_NUM_WORKERS if count is None else count)
     )
-    """Decode actors per training process, anywhere in the cluster; null: from the CPUs that training leaves free."""
+    """Decode actors per training process, anywhere in the cluster; 0: it decodes by itself; null: as many as the CPUs
+    that training leaves free."""
     batch_size: int = 8
     """Samples per forward pass on one worker; the one to lower when memory runs out."""
     prefetch_factor: int = 4

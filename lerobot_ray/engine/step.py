@@ -54,7 +54,10 @@ def move(learner: Learner, result: StepResult, *, wait_and_skip: bool = False) -
     result.grad_norm = _whole(
         torch.nn.utils.clip_grad_norm_(learner.trainable(), learner.grad_clip_norm or float("inf"))
     )
-    result.is_finite = torch.isfinite(result.loss) & torch.isfinite(result.grad_norm)
+    # A loss scale that is still too large makes gradients infinite: the scaler skips the step and lowers it.
+    result.is_finite = torch.isfinite(result.loss)
+    if not learner.scaler:
+        result.is_finite = result.is_finite & torch.isfinite(result.grad_norm)
     if wait_and_skip and not bool(torch.isfinite(result.grad_norm)):
         _zero(learner)
         if learner.scaler:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lerobot_ray.on_ray.cluster import Workers
+from lerobot_ray.on_ray.memory import memory_line
 from lerobot_ray.on_ray.run_setup import RunSetup
 from lerobot_ray.tracking.build import where_to_look
 
@@ -23,6 +24,7 @@ def banner(setup: RunSetup, workers: Workers, *, where: str) -> str:
             f"{batching.micro_batch} × {workers.count} workers × {batching.accumulation_steps} accumulated "
             f"= {batching.global_batch} samples per step",
         ),
+        *((("memory", text),) if (text := memory_line(setup, workers.count)) else ()),
         (
             "data",
             f"{setup.num_samples} samples in {len(selection.episodes)} episodes, order {setup.order.name}{held_out}",

@@ -1,15 +1,18 @@
 """One rank's micro-batches as the loop takes them: out of the block stream, on the device, preprocessed.
 
-On a GPU the copy and the preprocessing are only queued here, behind the step before, which is still computing: the
-loop asks for the next batch before it waits for anything.
+On a GPU the next batch is copied and preprocessed while the step before still computes: the loop asks for it as soon
+as that step is queued, and its work goes to a stream of its own, which waits for nothing.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +30,39 @@ class Provenance:
     stream_index: np.ndarray
     episode: np.ndarray
     frame: np.ndarray
+
+
+class Lane:
+    """Where a batch is made: on a CPU nowhere in particular, on a GPU in a stream of its own."""
+
+    def __init__(self, stream: torch.cuda.Stream | None) -> None:
+        self._stream = stream
+
+    def hand_over(self, batch: Mapping[str, Any]) -> None:
+        """What the training stream does from now on comes after the batch, and its memory is kept until then."""
+        if self._stream is None:
+            return
+        training = torch.cuda.current_stream(self._stream.device)
+        training.wait_stream(self._stream)
+        for value in batch.values():
+            if isinstance(value, torch.Tensor) and value.is_cuda:
+                value.record_stream(training)
+
+
+@contextmanager
+def beside_the_step(device: torch.device) -> Iterator[Lane]:
+    """Within the block, work on a GPU does not wait for the step that is being computed there."""
+    if device.type != "cuda":
+        yield Lane(None)
+        return
+    stream = _stream_of(device)
+    with torch.cuda.stream(stream):
+        yield Lane(stream)
+
+
+@cache
+def _stream_of(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
 class TrainingBatches:
@@ -71,7 +107,9 @@ class TrainingBatches:
             )
             for number in range(len(columns[0])):
                 started = time.perf_counter()
-                batch = preprocessor(next(parts))
+                with beside_the_step(device) as lane:
+                    batch = preprocessor(next(parts))
+                lane.hand_over(batch)
                 self.preprocessing_s += time.perf_counter() - started
                 self._handed_out.append(Provenance(*(column[number] for column in columns)))
                 yield batch

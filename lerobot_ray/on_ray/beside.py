@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from lerobot_ray.engine.state import TrainState
 from lerobot_ray.on_ray.batches import TrainingBatches
 from lerobot_ray.on_ray.held_out import HeldOut
 from lerobot_ray.on_ray.over_ranks import combined, gathered
+from lerobot_ray.on_ray.pulse import EVALUATING, SAVING, TRAINING, Pulse
 from lerobot_ray.on_ray.run_setup import Batching, RunSetup
 from lerobot_ray.on_ray.saving import Saver
 from lerobot_ray.tracking.build import start_trackers
@@ -41,7 +42,8 @@ class Beside:
         *,
         setup: RunSetup,
         learner: Learner,
-        order: Order,
+        order: Callable[[], Order],
+        pulse: Pulse,
         batches: TrainingBatches,
         batching: Batching,
         state: TrainState,
@@ -54,6 +56,7 @@ class Beside:
     ) -> None:
         self._setup, self._learner, self._batching = setup, learner, batching
         self._batches = batches
+        self._pulse = pulse
         self._rank, self._world_size, self._device = rank, world_size, device
         self._board, self._audit, self._held_out = board, audit, held_out
         self._trackers = self._start_trackers(state) if rank == 0 else None
@@ -83,6 +86,7 @@ class Beside:
                     episode=samples.episode,
                     frame=samples.frame,
                 )
+        self._pulse.at(TRAINING, step=state.step)
         now = time.monotonic()
         if self._rank == 0 and now - self._posted_at > PROGRESS_EVERY_S:
             self._posted_at = now
@@ -103,6 +107,7 @@ class Beside:
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Collective: every rank calls this. The held-out loss, of the trained weights."""
         assert self._held_out is not None
+        self._pulse.at(EVALUATING)
         with self._learner.autocast(self._device):
             values = {"eval/loss": self._held_out.loss(self._learner.policy)}
         self._saver.note(state.step, values)
@@ -111,10 +116,17 @@ class Beside:
     def save(self, state: TrainState) -> None:
         """Collective: every rank calls this."""
         started = time.perf_counter()
+        self._pulse.at(SAVING)
         if self._audit is not None:
             self._audit.flush()
         self._saver.save(state)
         self._window.checkpoint_s += time.perf_counter() - started
+        self._pulse.at(TRAINING)
+
+    def settle(self) -> None:
+        """Collective: every rank calls this. Until the checkpoint being written is complete."""
+        self._pulse.at(SAVING)
+        self._saver.settle()
 
     def finish(self, *, stopped: str) -> None:
         """The loop has ended: by itself, or because somebody asked (`stopped` says why)."""

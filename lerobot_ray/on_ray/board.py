@@ -14,6 +14,9 @@ from typing import Any
 
 import ray
 
+from lerobot_ray.on_ray.pulse import Beat
+from lerobot_ray.on_ray.standstill import Signs
+
 MAX_NOTES = 10_000
 
 
@@ -24,15 +27,22 @@ class Board:
         self._notes: deque[tuple[str, Any]] = deque(maxlen=MAX_NOTES)
         self._stop = ""
         self._fatal: BaseException | None = None
+        self._signs = Signs()
 
     def post(self, kind: str, value: Any) -> None:
         self._notes.append((kind, value))
 
     def take(self) -> list[tuple[str, Any]]:
-        """What was posted since the last call."""
+        """What was posted since the last call, and which rank the others wait for, if they do."""
+        if text := self._signs.standstill():
+            self._notes.append(("log", (logging.WARNING, text)))
         notes = list(self._notes)
         self._notes.clear()
         return notes
+
+    def beat(self, beat: Beat) -> None:
+        """A rank's sign of life."""
+        self._signs.add(beat)
 
     def request_stop(self, reason: str) -> None:
         self._stop = reason

@@ -32,7 +32,7 @@ def build_learner(setup: RunSetup, *, device: torch.device, world_size: int, has
     dtype = PRECISIONS[precision]
     torch.manual_seed(setup.seed)
     policy = build_policy(
-        _without_pretrained(policy_config) if has_weights else policy_config,
+        without_pretrained(policy_config) if has_weights else policy_config,
         dataset_stats=setup.stats,
         dataset_meta=setup.spec.metadata,
         device="cpu" if is_sharded(config.parallelism) else str(device),
@@ -60,7 +60,7 @@ def build_learner(setup: RunSetup, *, device: torch.device, world_size: int, has
     )
 
 
-def _without_pretrained(policy_config: Any) -> Any:
+def without_pretrained(policy_config: Any) -> Any:
     policy_config = copy.deepcopy(policy_config)
     policy_config.pretrained_path = None
     if getattr(policy_config, "pretrained_backbone_weights", None) is not None:

@@ -6,7 +6,9 @@ import json
 import logging
 import math
 import os
+import secrets
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,14 +44,17 @@ def address_of(config: RayConfig) -> str | None:
 @contextmanager
 def connected(config: RayConfig, workers_if_local: Workers | None) -> Iterator[None]:
     """Within the block this process is connected to Ray. What was started here is stopped again, nothing else is."""
-    import ray
-
-    if ray.is_initialized():  # a notebook's, a test's
+    if _is_initialized():  # a notebook's, a test's
         yield
         return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     address = address_of(config)
-    if address is None or address == "local":
+    is_started_here = address is None or address == "local"
+    if is_started_here:
+        _bring_a_token()
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    if is_started_here:
         assert workers_if_local is not None
         ray.init(
             address="local",
@@ -74,9 +79,20 @@ def connected(config: RayConfig, workers_if_local: Workers | None) -> Iterator[N
 
 def is_connected_or_remote(config: RayConfig) -> bool:
     """Whether the cluster is there already, so that it must be asked what it holds."""
-    import ray
+    return _is_initialized() or address_of(config) not in (None, "local")
 
-    return ray.is_initialized() or address_of(config) not in (None, "local")
+
+def _is_initialized() -> bool:
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
+
+
+def _bring_a_token() -> None:
+    """A password for the Ray to be started here, known to this process and its children alone.
+
+    Without one Ray writes a token into the user's home and says so at every start. Ray reads these when it is imported.
+    """
+    if not any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 
 def workers_here(config: RayConfig, policy_device: str | None) -> Workers:

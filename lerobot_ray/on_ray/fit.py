@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from typing import Any
 
+from lerobot_ray.config.ray import RayConfig
 from lerobot_ray.on_ray.cluster import Workers
 from lerobot_ray.on_ray.run_folder import RAY_DIR
 from lerobot_ray.on_ray.run_setup import RunSetup
-
-WORKER_ENVIRONMENT = {
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # its copies of what workers print would reach the terminal
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-}
 
 
 class Fit(threading.Thread):
@@ -31,10 +28,20 @@ class Fit(threading.Thread):
             self.error = error
 
 
+def environment(config: RayConfig) -> dict[str, str]:
+    """Ray Train's settings that are environment variables."""
+    return {
+        "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # its copies of what workers print would reach the terminal
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        # a process that is frozen answers to nobody, so that no collective of its own would ever end it
+        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(config.hang_timeout_s),
+    }
+
+
 def torch_trainer(setup: RunSetup, workers: Workers, board: Any) -> Any:
-    os.environ.update(WORKER_ENVIRONMENT)  # read by this process and handed on to the controller
+    os.environ.update(environment(setup.config.ray))  # read by this process and handed on to the controller
     import ray.train
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
 
     from lerobot_ray.on_ray.worker import train_worker
 
@@ -43,6 +50,7 @@ def torch_trainer(setup: RunSetup, workers: Workers, board: Any) -> Any:
     return TorchTrainer(
         train_worker,
         train_loop_config={"setup": setup, "board": board},
+        torch_config=TorchConfig(timeout_s=math.ceil(config.ray.hang_timeout_s)),
         scaling_config=v2.ScalingConfig(
             num_workers=workers.count if workers.fewest == workers.count else (workers.fewest, workers.count),
             use_gpu=workers.use_gpu,
@@ -53,7 +61,7 @@ def torch_trainer(setup: RunSetup, workers: Workers, board: Any) -> Any:
             name=f"run-{os.getpid()}-{os.urandom(3).hex()}",  # a known name would have Ray resume by itself
             storage_path=str(setup.output_dir / RAY_DIR),
             failure_config=v2.FailureConfig(max_failures=config.ray.max_failures),
-            worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
+            worker_runtime_env={"env_vars": environment(config.ray)},
             logging_config=v2.LoggingConfig(log_level="ERROR"),
         ),
     )

@@ -17,7 +17,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,12 +28,14 @@ from lerobot_ray.data.bad_episodes import SkippingOrder
 from lerobot_ray.data.plan import BlockPlan, StreamPlan
 from lerobot_ray.on_ray.decode import SAMPLE_ID_COLUMN, UNREADABLE_COLUMN
 from lerobot_ray.on_ray.framing import unframe_block
-from lerobot_ray.on_ray.segment import NodeLost, Segment, SegmentOptions
+from lerobot_ray.on_ray.segment import NodeLost, Segment, SegmentHere, SegmentOptions
 
 if TYPE_CHECKING:
     from lerobot_ray.data.sample import SampleSpec
 
 logger = logging.getLogger(__name__)
+
+_FULL_POLL_S = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,9 @@ class BlockStream:
         self._early: dict[int, dict[str, Any]] = {}
         self._arrived: queue.Queue[Any] = queue.Queue(maxsize=self.options.buffered_blocks)
         self._stopping = threading.Event()
+        self._turn = threading.Lock()
+        """Held while a block is handed over, and while plan and hold are looked at or changed."""
+        self._pulled, self._is_held = first_block, False
         self._thread = threading.Thread(target=self._pull, args=(first_block,), daemon=True, name="block-stream")
         self._thread.start()
 
@@ -133,6 +138,21 @@ class BlockStream:
             except queue.Empty:
                 self._thread.join(timeout=0.05)
         self._early.clear()
+
+    def hold(self) -> int:
+        """Hand over no more blocks until `reorder`; the stream index where the first step begins that none has yet."""
+        with self._turn:
+            self._is_held = True
+            if self._pulled == 0:
+                return self.plan.start
+            micro_batches = self._pulled * self.plan.micro_batches_per_block
+            return self.plan.step_start((micro_batches - 1) // self.plan.accumulation_steps + 1)
+
+    def reorder(self, order: SkippingOrder) -> None:
+        """Go on in `order`, which differs from the one before only from where `hold` said on, or later."""
+        with self._turn:
+            self.plan = replace(self.plan, order=order)
+            self._is_held = False
 
     def _receive(self) -> tuple[int, dict[str, Any]]:
         started = time.monotonic()
@@ -191,16 +211,19 @@ class BlockStream:
             self._hand_over(_own_error(error))
 
     def _pull_segment(self, first: int) -> int:
-        """Hand over blocks from `first` on, until the end of a segment or a loss; the block that comes next."""
+        """Hand over blocks from `first` on, until a segment's end, a loss, another plan; the block that comes next."""
         import ray
 
         last = first + self.options.segment_blocks
         last = last if self._end is None else min(last, self._end)
-        segment, is_stuck = Segment(self.spec, self.plan, first, last, self.options), False
+        plan = self.plan
+        kind = Segment if self.options.num_decoders else SegmentHere
+        segment, is_stuck = kind(self.spec, plan, first, last, self.options), False
         try:
             while (table := segment.next(self._stopping)) is not None:
                 number, columns = unframe_block(table)
-                self._hand_over((number, columns))
+                if not self._hand_over((number, columns), plan=plan):
+                    return first
                 first = number + 1
         except (NodeLost, ray.exceptions.RayError) as error:
             if isinstance(error, ray.exceptions.RayTaskError):
@@ -212,13 +235,19 @@ class BlockStream:
             segment.close(is_stuck=is_stuck)
         return first
 
-    def _hand_over(self, item: Any) -> None:
+    def _hand_over(self, item: Any, *, plan: StreamPlan | None = None) -> bool:
+        """False when the item is a block of a `plan` that is no longer the stream's."""
         while not self._stopping.is_set():
-            try:
-                self._arrived.put(item, timeout=0.2)
-                return
-            except queue.Full:
-                continue
+            with self._turn:
+                if plan is not None and plan is not self.plan:
+                    return False
+                if not self._is_held and not self._arrived.full():  # no other thread puts anything in
+                    self._arrived.put_nowait(item)
+                    if plan is not None:
+                        self._pulled = item[0] + 1
+                    return True
+            time.sleep(_FULL_POLL_S)
+        return True
 
 
 def _cluster_now() -> str:

@@ -36,4 +36,4 @@ def ingest_options(setup: RunSetup, world_size: int, plan: StreamPlan) -> Ingest
         cpus = ray.cluster_resources().get("CPU", 1.0)
         decoders = decoders_per_rank(cpus, training_cpus=training_cpus, world_size=world_size)
     ready = -(-config.prefetch_factor // plan.micro_batches_per_block)
-    return IngestOptions(num_decoders=max(1, decoders), buffered_blocks=max(2, ready))
+    return IngestOptions(num_decoders=decoders, buffered_blocks=max(2, ready))

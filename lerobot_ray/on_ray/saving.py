@@ -27,7 +27,7 @@ class Saver:
         self,
         setup: RunSetup,
         learner: Learner,
-        order: Order,
+        order: Callable[[], Order],
         *,
         rank: int,
         world_size: int,
@@ -74,6 +74,13 @@ class Saver:
         if self._writer is not None and snapshot is not None:
             self._writer.submit(snapshot)
 
+    def settle(self) -> None:
+        """Collective: every rank calls this. Until the last checkpoint is complete, for all to know."""
+        if self._writer is not None:
+            self._writer.wait()
+        if self._world_size > 1:
+            torch.distributed.barrier()
+
     def note(self, step: int, values: dict[str, float]) -> None:
         """What a checkpoint of this step is worth, if it is what decides which one is best."""
         if self._writer is not None and self._metric in values:
@@ -85,7 +92,7 @@ class Saver:
             self._writer.close()
 
     def _record(self, state: TrainState) -> RunRecord:
-        return run_record(self._setup, self._order, state, world_size=self._world_size)
+        return run_record(self._setup, self._order(), state, world_size=self._world_size)
 
 
 def run_record(setup: RunSetup, order: Order, state: TrainState, *, world_size: int) -> RunRecord:

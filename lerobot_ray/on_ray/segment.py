@@ -38,7 +38,7 @@ class SegmentOptions:
     """How much of the cluster one rank's decoding may use."""
 
     num_decoders: int = 1
-    """Decode actors at most; work starts with the first that finds a place."""
+    """Decode actors at most; work starts with the first that finds a place. 0: decode in this process."""
     cpus_per_decoder: float = 1.0
     object_store_bytes: int | None = None
     """Blocks of this stream that may lie in the object store at once. None: half the cluster's, shared by ranks."""
@@ -109,6 +109,20 @@ class Segment:
             with contextlib.suppress(queue.Full):
                 self._tables.put(item, timeout=_POLL_S)
                 return
+
+
+class SegmentHere:
+    """The same, decoded by the thread that asks: no actors, no object store, and no more than one core."""
+
+    def __init__(self, spec: SampleSpec, plan: StreamPlan, first: int, last: int, _: SegmentOptions) -> None:
+        self._decode, self._numbers = DecodeBlocks(spec, plan), iter(range(first, last))
+
+    def next(self, stopping: threading.Event) -> pa.Table | None:
+        number = None if stopping.is_set() else next(self._numbers, None)
+        return None if number is None else self._decode.decode(number)
+
+    def close(self, *, is_stuck: bool = False) -> None:
+        """Nothing runs between two calls of `next`."""
 
 
 def decoding_dataset(

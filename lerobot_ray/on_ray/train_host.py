@@ -1,7 +1,8 @@
 """The loop's surroundings on Ray Train: its rank and device, and whether it shall stop.
 
-Two things end a run early: the driver asks (Ctrl-C, SIGTERM), or a node is about to be taken away. All ranks must
-decide alike and asking costs a message to every rank, so they ask at the same steps, about every `CHECK_EVERY_S`.
+Three things end a run of steps early: the driver asks (Ctrl-C, SIGTERM), a node is about to be taken away, a training
+process is told to go. All ranks must decide alike and asking costs a message to every rank, so they ask at the same
+steps, about every `CHECK_EVERY_S`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import ray
 import ray.train
 import torch
 
+from lerobot_ray.on_ray.agreement import Word, drop_episodes, newly_unreadable
+from lerobot_ray.on_ray.ingest import BlockStream
+from lerobot_ray.on_ray.leaving import is_told_to_leave
 from lerobot_ray.on_ray.over_ranks import gathered
 
 CHECK_EVERY_S = 2.0
@@ -20,14 +24,17 @@ MOST_STEPS_BETWEEN = 1000
 
 
 class TrainHost:
-    """Host over `ray.train`. `reason` says why `should_stop` said yes."""
+    """Host over `ray.train`. After `should_stop` said yes, one of `reason`, `leaving` and `is_preempted` says why."""
 
-    def __init__(self, *, rank: int, world_size: int, device: torch.device, board: Any) -> None:
+    def __init__(self, *, rank: int, world_size: int, device: torch.device, board: Any, stream: BlockStream) -> None:
         self.rank, self.world_size, self.device = rank, world_size, device
         self.reason = ""
+        """The driver's."""
+        self.leaving: list[int] = []
+        """Ranks whose process was told to go: save, and start again without it."""
         self.is_preempted = False
         """A node of this run will be taken away: save, and go on until it is."""
-        self._board = board
+        self._board, self._stream = board, stream
         self._steps, self._interval = 0, 1
         self._checked_at = time.monotonic()
         self._answered_preemptions: set[str] = set()
@@ -37,16 +44,26 @@ class TrainHost:
         self._steps += 1
         if self._steps < self._interval:
             return False
-        now = time.monotonic()
-        step_s = (now - self._checked_at) / self._steps
-        mine = self._asked_to_stop() if self.rank == 0 else ""
-        answers = gathered((mine, step_s), self.world_size)
-        self.reason = answers[0][0]
-        slowest_s = max(seconds for _, seconds in answers)
+        step_s = (time.monotonic() - self._checked_at) / self._steps
+        words = gathered(self._word(step_s), self.world_size)
+        self.reason = words[0].stop
+        self.leaving = [rank for rank, word in enumerate(words) if word.leaves]
+        unreadable = frozenset().union(*(word.unreadable for word in words))
+        if unreadable:
+            drop_episodes(self._stream, unreadable, rank=self.rank, world_size=self.world_size)
+        slowest_s = max(word.step_s for word in words)
         self._interval = int(min(max(CHECK_EVERY_S / max(slowest_s, 1e-6), 1), MOST_STEPS_BETWEEN))
         self._steps, self._checked_at = 0, time.monotonic()
         self.is_preempted = self._newly_preempted()
-        return bool(self.reason) or self.is_preempted
+        return bool(self.reason or self.leaving) or self.is_preempted
+
+    def _word(self, step_s: float) -> Word:
+        return Word(
+            step_s=step_s,
+            stop=self._asked_to_stop() if self.rank == 0 else "",
+            leaves=is_told_to_leave(),
+            unreadable=newly_unreadable(self._stream),
+        )
 
     def _asked_to_stop(self) -> str:
         try:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
+import socket
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,8 @@ from lerobot_ray.on_ray.board import logging_to
 from lerobot_ray.on_ray.build_learner import build_learner, set_up_torch, training_device
 from lerobot_ray.on_ray.held_out import HeldOut
 from lerobot_ray.on_ray.ingest import BlockStream
+from lerobot_ray.on_ray.leaving import listen
+from lerobot_ray.on_ray.pulse import Pulse
 from lerobot_ray.on_ray.rank_stream import ingest_options, plan_stream
 from lerobot_ray.on_ray.run_folder import latest_checkpoint
 from lerobot_ray.on_ray.run_setup import RunSetup
@@ -49,7 +54,7 @@ def train_worker(arguments: dict[str, Any]) -> None:
         try:
             _train(setup, board, rank, world_size)
         except LerobotRayError as error:
-            if isinstance(error, StorageError | StreamError):  # may go better next time
+            if isinstance(error, StorageError | StreamError | WorkerLeaves):  # may go better next time
                 raise
             ray.get(board.fail.remote(error))
             if world_size > 1:  # the others wait for this rank: restart them, to find the run failed
@@ -64,6 +69,19 @@ class Start:
     """An earlier start failed in a way that would only come again."""
     checkpoint: Path | None = None
     attempt: Attempt | None = None
+    name: str = ""
+    """Different for every start."""
+
+
+class WorkerLeaves(LerobotRayError):
+    """A training process was told to go. Everything is saved; the workers start again, without it if need be."""
+
+    def __init__(self, rank: int, step: int) -> None:
+        super().__init__(rank, step)
+        self.rank, self.step = rank, step
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} was told to go (SIGTERM) after step {self.step}, which is saved"
 
 
 def _agree_on_start(setup: RunSetup, board: Any, rank: int, world_size: int) -> Start:
@@ -82,7 +100,7 @@ def _agree_on_start(setup: RunSetup, board: Any, rank: int, world_size: int) -> 
                 global_batch=setup.global_batch,
                 world_size=world_size,
             )
-        start = Start(is_over, checkpoint, attempt)
+        start = Start(is_over, checkpoint, attempt, uuid.uuid4().hex)
     return ray.train.collective.broadcast_from_rank_zero(start)
 
 
@@ -99,6 +117,7 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> None:
     start = _agree_on_start(setup, board, rank, world_size)
     if start.is_over:
         return
+    listen()
     set_up_torch(setup)
     learner = build_learner(setup, device=device, world_size=world_size, has_weights=start.checkpoint is not None)
     state = _state_of(setup, start.checkpoint)
@@ -124,13 +143,17 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> None:
     batching = setup.batching(world_size)
     plan = plan_stream(setup, order, rank, world_size, start=state.samples_seen)
     blocks = plan.blocks_of_steps(0, config.steps - state.step)
-    host = TrainHost(rank=rank, world_size=world_size, device=device, board=board)
     transforms = config.dataset.image_transforms
-    with BlockStream(
-        setup.spec, plan, num_blocks=len(blocks), options=ingest_options(setup, world_size, plan)
-    ) as stream:
+    process = f"{socket.gethostname()}, process {os.getpid()}"
+    with (
+        Pulse(start.name, rank, process, step=state.step, post=board.beat.remote) as pulse,
+        BlockStream(
+            setup.spec, plan, num_blocks=len(blocks), options=ingest_options(setup, world_size, plan)
+        ) as stream,
+    ):
+        host = TrainHost(rank=rank, world_size=world_size, device=device, board=board, stream=stream)
         batches = TrainingBatches(
-            stream,
+            pulse.while_fetching(stream),
             setup.spec,
             micro_batch=batching.micro_batch,
             device=device,
@@ -140,7 +163,8 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> None:
         with Beside(
             setup=setup,
             learner=learner,
-            order=order,
+            order=lambda: stream.plan.order,
+            pulse=pulse,
             batches=batches,
             batching=batching,
             state=state,
@@ -164,6 +188,9 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> None:
             )
             while True:
                 state = train(learner, batches, state, settings, host, beside.hooks())
+                if host.leaving and state.step < config.steps:
+                    beside.settle()
+                    raise WorkerLeaves(host.leaving[0], state.step)
                 if host.reason or state.step >= config.steps:
                     break
                 logger.warning("a node of this run will be taken away: saved step %d, going on meanwhile", state.step)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from lerobot_ray.core.errors import FrameError, StreamError
-from lerobot_ray.data.bad_episodes import SkippingOrder
+from lerobot_ray.data.bad_episodes import SkippingOrder, agreed_index
 from lerobot_ray.data.episodes import select_episodes
 from lerobot_ray.data.metadata import open_metadata
 from lerobot_ray.data.order import build_order
@@ -147,6 +147,47 @@ def test_an_episode_that_cannot_be_read_is_replaced_when_asked(ray_cluster, tmp_
     assert was_bad.any()
     assert np.array_equal(got[~was_bad], planned[~was_bad])
     assert not np.any(np.concatenate([block.columns["episode_index"] for block in blocks]) == 2)
+
+
+def test_without_actors_the_process_decodes_by_itself(spec):
+    """`num_workers=0`: the same blocks, and no Ray at all."""
+    plan, reader = make_plan(spec, start=16), BlockReader(spec)
+    with BlockStream(spec, plan, first_block=1, num_blocks=5, options=IngestOptions(num_decoders=0)) as stream:
+        for number, block in enumerate(stream, start=1):
+            assert_is_what_the_plan_says(block, reader, plan, number)
+    assert number == 5
+
+
+def test_an_episode_is_dropped_by_all_ranks_from_one_stream_index_on(spec):
+    """Two ranks at different places in the stream agree; what each had handed out before stays as it was."""
+    inner = make_plan(spec).order
+    order = SkippingOrder(inner, spec.selection)
+    plans = [replace(make_plan(spec, rank=rank, world_size=2), order=order) for rank in (0, 1)]
+    options = IngestOptions(num_decoders=0, buffered_blocks=2)
+    with (
+        BlockStream(spec, plans[0], num_blocks=40, options=options) as one,
+        BlockStream(spec, plans[1], num_blocks=40, options=options) as other,
+    ):
+        streams = (one, other)
+        blocks = [[next(one) for _ in range(9)], [next(other) for _ in range(4)]]
+        held = [stream.hold() for stream in streams]
+        index = agreed_index(held, start=0, global_batch=8)
+        assert index == max(held) > 0
+        for stream in streams:
+            stream.reorder(stream.plan.order.without([2], from_index=index))
+        for mine, stream in zip(blocks, streams, strict=True):
+            mine += stream
+    dropped = order.without([2], from_index=index)
+    got: dict[int, int] = {}
+    for mine in blocks:
+        assert [block.plan.number for block in mine] == list(range(40))
+        for block in mine:
+            got.update(zip(block.columns["stream_index"].tolist(), block.columns["sample_id"].tolist(), strict=True))
+    q = np.array(sorted(got))
+    assert np.array_equal([got[i] for i in q], dropped.samples(q))
+    episodes = spec.selection.locate(np.array([got[i] for i in q]))[0]
+    assert np.any(episodes[q < index] == 2)
+    assert not np.any(episodes[q >= index] == 2)
 
 
 def test_files_of_a_far_dataset_are_asked_for_before_their_turn(tmp_path, monkeypatch):

@@ -1,0 +1,79 @@
+"""The rank that the others wait for is named, and nobody is when the run moves or merely takes its time."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import pytest
+
+from lerobot_ray.on_ray.pulse import FETCHING, SAVING, TRAINING, Beat, Pulse, place_of
+from lerobot_ray.on_ray.standstill import NAMED_AFTER_S, SILENT_AFTER_S, Signs, who_is_waited_for
+
+LONG = NAMED_AFTER_S + 5
+
+
+def sign(rank: int, doing: str = TRAINING, *, for_s: float = LONG, where: str = "", waits: bool = False) -> Beat:
+    return Beat("a", rank, f"host{rank}, process 1{rank}", 7, doing, for_s, where, waits)
+
+
+WAITS = sign(0, where="train (loop.py:70)", waits=True)
+
+
+@pytest.mark.parametrize(
+    ("signs", "wanted"),
+    [
+        ([(WAITS, 1), (sign(1, where="forward (model.py:3)"), 1)], ["rank 1", "process 11", "forward (model.py:3)"]),
+        ([(WAITS, 1), (sign(1, FETCHING), 1)], ["rank 1", "waiting for samples"]),
+        ([(WAITS, 1), (sign(1, SAVING), 1)], ["rank 1", "saving"]),
+        ([(WAITS, 1), (sign(1, for_s=1), LONG)], ["rank 1", "no sign of life"]),
+        ([(WAITS, 1), (sign(1, waits=True), 1), (sign(2), 1)], ["rank 2"]),
+        ([(WAITS, 1), (sign(1, waits=True), 1)], ["all ranks wait for each other", "loop.py:70"]),
+        ([(WAITS, 1), (sign(1, for_s=2), 1)], []),  # it moves
+        ([(sign(0), 1), (sign(1), 1)], []),  # a long step
+        ([(sign(0, FETCHING), 1), (sign(1, FETCHING), 1)], []),  # the stream says so itself
+        ([(sign(0), SILENT_AFTER_S + 1), (sign(1), SILENT_AFTER_S + 1)], []),  # all gone: started again
+        ([(WAITS, 1)], []),
+    ],
+)
+def test_who_is_waited_for(signs, wanted):
+    text = who_is_waited_for(signs)
+    assert bool(text) == bool(wanted)
+    assert all(part in text for part in wanted)
+    assert "rank 0 (" not in text
+
+
+def test_it_is_said_once_and_signs_of_an_earlier_start_are_forgotten():
+    signs = Signs()
+    for beat in (WAITS, sign(1)):
+        signs.add(beat)
+    assert "rank 1" in signs.standstill()
+    assert signs.standstill() == ""
+    signs.add(Beat("b", 0, "host0", 7, TRAINING, LONG, "", True))
+    assert signs.standstill() == ""
+
+
+def test_a_pulse_says_what_its_thread_does(monkeypatch):
+    monkeypatch.setattr("lerobot_ray.on_ray.pulse.LOOK_AFTER_S", -1.0)
+    beats, arrived = [], threading.Event()
+
+    def post(beat):
+        beats.append(beat)
+        arrived.set()
+
+    monkeypatch.setattr("lerobot_ray.on_ray.pulse.BEAT_EVERY_S", 0.01)
+    with Pulse("a", 3, "host", step=5, post=post) as pulse:
+        assert arrived.wait(30)
+        assert list(pulse.while_fetching([1, 2])) == [1, 2]
+        pulse.at(SAVING, step=6)
+        sign = pulse.sign()
+    assert (beats[0].rank, beats[0].step, sign.step, sign.doing) == (3, 5, 6, SAVING)
+    assert "test_a_pulse_says" in beats[0].where
+    assert not beats[0].is_in_collective
+
+
+def test_a_line_in_torch_distributed_is_a_collective():
+    source = "def barrier():\n    return sys._getframe()\nframe = barrier()"
+    names = {"sys": sys}
+    exec(compile(source, "/x/torch/distributed/c10d.py", "exec"), names)
+    assert place_of(names["frame"])[1]
