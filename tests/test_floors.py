@@ -14,7 +14,7 @@ FLOORS = [
     ["data", "policies", "processing"],
     ["checkpoint"],
     ["hub", "tracking", "envs"],
-    ["engine", "report_page"],
+    ["engine", "report_page", "cluster_files"],
     ["on_ray"],
     ["entry modules"],
 ]
