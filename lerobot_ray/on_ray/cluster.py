@@ -109,7 +109,7 @@ def workers_on_cluster(config: RayConfig, policy_device: str | None) -> Workers:
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
-    return _workers(config, policy_device, gpus=gpus, where="the cluster", nodes=None if _grows() else nodes)
+    return _workers(config, policy_device, gpus=gpus, where="the cluster", nodes=None if may_grow() else nodes)
 
 
 def _workers(
@@ -161,7 +161,7 @@ def _check_room(wanted: int, resources: Mapping[str, float], nodes: list[dict[st
     )
 
 
-def _grows() -> bool:
+def may_grow() -> bool:
     """Whether an autoscaler may add nodes, so that what is there now says little.
 
     Ray's monitor runs without one too, and then gives each node a type of its own, called after the node.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lerobot_ray.config.ray import RayConfig
@@ -18,7 +20,16 @@ class Fit(threading.Thread):
 
     def __init__(self, setup: RunSetup, workers: Workers, board: Any) -> None:
         super().__init__(daemon=True, name="fit")
-        self._trainer = torch_trainer(setup, workers, board)
+        from lerobot_ray.on_ray.worker import train_worker
+
+        self._trainer = torch_trainer(
+            train_worker,
+            {"setup": setup, "board": board},
+            workers,
+            folder=setup.output_dir,
+            config=setup.config.ray,
+            max_failures=setup.config.ray.max_failures,
+        )
         self.error: BaseException | None = None
 
     def run(self) -> None:
@@ -38,30 +49,36 @@ def environment(config: RayConfig) -> dict[str, str]:
     }
 
 
-def torch_trainer(setup: RunSetup, workers: Workers, board: Any) -> Any:
-    os.environ.update(environment(setup.config.ray))  # read by this process and handed on to the controller
+def torch_trainer(
+    loop: Callable[[dict[str, Any]], Any],
+    arguments: dict[str, Any],
+    workers: Workers,
+    *,
+    folder: Path,
+    config: RayConfig,
+    max_failures: int,
+) -> Any:
+    """Ray's trainer over `loop(arguments)` on every worker; its own small files go below `folder`."""
+    os.environ.update(environment(config))  # read by this process and handed on to the controller
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from lerobot_ray.on_ray.worker import train_worker
-
-    config = setup.config
     v2: Any = ray.train  # for type checkers it has the names of the older API
     return TorchTrainer(
-        train_worker,
-        train_loop_config={"setup": setup, "board": board},
-        torch_config=TorchConfig(timeout_s=math.ceil(config.ray.hang_timeout_s)),
+        loop,
+        train_loop_config=arguments,
+        torch_config=TorchConfig(timeout_s=math.ceil(config.hang_timeout_s)),
         scaling_config=v2.ScalingConfig(
             num_workers=workers.count if workers.fewest == workers.count else (workers.fewest, workers.count),
             use_gpu=workers.use_gpu,
             resources_per_worker=dict(workers.resources),
-            placement_strategy=config.ray.placement_strategy,
+            placement_strategy=config.placement_strategy,
         ),
         run_config=v2.RunConfig(
             name=f"run-{os.getpid()}-{os.urandom(3).hex()}",  # a known name would have Ray resume by itself
-            storage_path=str(setup.output_dir / RAY_DIR),
-            failure_config=v2.FailureConfig(max_failures=config.ray.max_failures),
-            worker_runtime_env={"env_vars": environment(config.ray)},
+            storage_path=str(folder / RAY_DIR),
+            failure_config=v2.FailureConfig(max_failures=max_failures),
+            worker_runtime_env={"env_vars": environment(config)},
             logging_config=v2.LoggingConfig(log_level="ERROR"),
         ),
     )

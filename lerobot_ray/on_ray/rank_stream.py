@@ -34,6 +34,10 @@ def ingest_options(setup: RunSetup, world_size: int, plan: StreamPlan) -> Ingest
     decoders = config.num_workers
     if decoders is None:
         cpus = ray.cluster_resources().get("CPU", 1.0)
-        decoders = decoders_per_rank(cpus, training_cpus=training_cpus, world_size=world_size)
+        runs = setup.runs_at_once
+        decoders = decoders_per_rank(cpus, training_cpus=runs * training_cpus, world_size=runs * world_size)
     ready = -(-config.prefetch_factor // plan.micro_batches_per_block)
-    return IngestOptions(num_decoders=decoders, buffered_blocks=max(2, ready))
+    store = None
+    if setup.runs_at_once > 1:
+        store = int(ray.cluster_resources().get("object_store_memory", 1 << 30) / 2 / world_size / setup.runs_at_once)
+    return IngestOptions(num_decoders=decoders, buffered_blocks=max(2, ready), object_store_bytes=store)

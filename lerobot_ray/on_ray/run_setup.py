@@ -70,6 +70,14 @@ class RunSetup:
     """The checkpoint this run continues, unless it has written a newer one itself."""
     not_ours: tuple[tuple[str, int], ...] = ()
     """Checkpoints in the output folder that this run does not continue: (name, time of its manifest)."""
+    stop_at: int | None = None
+    """Leave after this step, with a checkpoint, although `config.steps` are more: the schedule is that of all steps."""
+    keeps_own_rates: bool = False
+    """Of a checkpoint it continues, take weights and moments, but not the optimizer's settings: they are this run's."""
+    runs_at_once: int = 1
+    """Runs like this one that share the cluster."""
+    asks_every_s: float = 2.0
+    """How often, about, its workers ask whether to stop."""
 
     @property
     def num_samples(self) -> int:

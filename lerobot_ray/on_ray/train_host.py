@@ -2,7 +2,7 @@
 
 Three things end a run of steps early: the driver asks (Ctrl-C, SIGTERM), a node is about to be taken away, a training
 process is told to go. All ranks must decide alike and asking costs a message to every rank, so they ask at the same
-steps, about every `CHECK_EVERY_S`.
+steps, about every `asks_every_s`. A run that is to leave at a known step (`steps_left`) needs nobody to tell it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,23 @@ from lerobot_ray.on_ray.ingest import BlockStream
 from lerobot_ray.on_ray.leaving import is_told_to_leave
 from lerobot_ray.on_ray.over_ranks import gathered
 
-CHECK_EVERY_S = 2.0
 MOST_STEPS_BETWEEN = 1000
 
 
 class TrainHost:
     """Host over `ray.train`. After `should_stop` said yes, one of `reason`, `leaving` and `is_preempted` says why."""
 
-    def __init__(self, *, rank: int, world_size: int, device: torch.device, board: Any, stream: BlockStream) -> None:
+    def __init__(
+        self,
+        *,
+        rank: int,
+        world_size: int,
+        device: torch.device,
+        board: Any,
+        stream: BlockStream,
+        steps_left: int | None = None,
+        asks_every_s: float = 2.0,
+    ) -> None:
         self.rank, self.world_size, self.device = rank, world_size, device
         self.reason = ""
         """The driver's."""
@@ -34,7 +43,7 @@ class TrainHost:
         """Ranks whose process was told to go: save, and start again without it."""
         self.is_preempted = False
         """A node of this run will be taken away: save, and go on until it is."""
-        self._board, self._stream = board, stream
+        self._board, self._stream, self._steps_left, self._asks_every_s = board, stream, steps_left, asks_every_s
         self._steps, self._interval = 0, 1
         self._checked_at = time.monotonic()
         self._answered_preemptions: set[str] = set()
@@ -42,6 +51,11 @@ class TrainHost:
     def should_stop(self) -> bool:
         """Collective: every rank calls this after each step, and all get the same answer."""
         self._steps += 1
+        if self._steps_left is not None:
+            self._steps_left -= 1
+            if self._steps_left <= 0:
+                self.reason = self.reason or "this leg ends here"
+                return True
         if self._steps < self._interval:
             return False
         step_s = (time.monotonic() - self._checked_at) / self._steps
@@ -52,7 +66,7 @@ class TrainHost:
         if unreadable:
             drop_episodes(self._stream, unreadable, rank=self.rank, world_size=self.world_size)
         slowest_s = max(word.step_s for word in words)
-        self._interval = int(min(max(CHECK_EVERY_S / max(slowest_s, 1e-6), 1), MOST_STEPS_BETWEEN))
+        self._interval = int(min(max(self._asks_every_s / max(slowest_s, 1e-6), 1), MOST_STEPS_BETWEEN))
         self._steps, self._checked_at = 0, time.monotonic()
         self.is_preempted = self._newly_preempted()
         return bool(self.reason or self.leaving) or self.is_preempted

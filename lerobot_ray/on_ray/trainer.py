@@ -130,7 +130,7 @@ def supervise(setup: RunSetup, workers: Workers, *, where: str) -> int:
     board = start_board()
     fit = Fit(setup, workers, board)
     received: list[int] = []
-    with _signals(received):
+    with noted_signals(received):
         fit.start()
         asked = False
         while fit.is_alive():
@@ -163,7 +163,7 @@ def show(notes: list[tuple[str, Any]], progress: Progress) -> None:
 
 
 @contextlib.contextmanager
-def _signals(received: list[int]) -> Iterator[None]:
+def noted_signals(received: list[int]) -> Iterator[None]:
     """Within the block Ctrl-C and SIGTERM are noted down."""
     if threading.current_thread() is not threading.main_thread():
         yield

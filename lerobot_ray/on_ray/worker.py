@@ -28,6 +28,7 @@ from lerobot_ray.data.augment import ImageTransforms
 from lerobot_ray.data.bad_episodes import SkippingOrder, restore_dropped
 from lerobot_ray.data.order import check_order
 from lerobot_ray.engine.loop import LoopSettings, train
+from lerobot_ray.engine.rates import rates_of, set_rates
 from lerobot_ray.engine.state import TrainState
 from lerobot_ray.on_ray.batches import TrainingBatches
 from lerobot_ray.on_ray.beside import Beside
@@ -45,20 +46,21 @@ from lerobot_ray.on_ray.train_host import TrainHost
 logger = logging.getLogger(__name__)
 
 
-def train_worker(arguments: dict[str, Any]) -> None:
-    """What Ray Train runs in every training process: `setup` (a RunSetup) and `board`."""
+def train_worker(arguments: dict[str, Any]) -> int | None:
+    """What Ray Train runs in every training process: `setup` (a RunSetup) and `board`. The step it reached, if any."""
     setup, board = arguments["setup"], arguments["board"]
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     with logging_to(board, rank):
         try:
-            _train(setup, board, rank, world_size)
+            return _train(setup, board, rank, world_size)
         except LerobotRayError as error:
             if isinstance(error, StorageError | StreamError | WorkerLeaves):  # may go better next time
                 raise
             ray.get(board.fail.remote(error))
             if world_size > 1:  # the others wait for this rank: restart them, to find the run failed
                 raise
+            return None
 
 
 @dataclass(frozen=True)
@@ -111,12 +113,12 @@ def _state_of(setup: RunSetup, checkpoint: Path | None) -> TrainState:
     return TrainState(record.step, record.samples_seen)
 
 
-def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> None:
+def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> int | None:
     config = setup.config
     device = training_device(setup)
     start = _agree_on_start(setup, board, rank, world_size)
     if start.is_over:
-        return
+        return None
     listen()
     set_up_torch(setup)
     learner = build_learner(setup, device=device, world_size=world_size, has_weights=start.checkpoint is not None)
@@ -127,6 +129,7 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> None:
         check_order(record.order, order, checkpoint=str(start.checkpoint))
         if isinstance(order, SkippingOrder):
             order = restore_dropped(order.inner, setup.spec.selection, record.order)
+        own_rates = rates_of(learner) if setup.keeps_own_rates else None
         load_training_state(
             start.checkpoint,
             policy=learner.policy,
@@ -135,14 +138,17 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> None:
             ema=learner.ema,
             scaler=learner.scaler,
         )
+        if own_rates is not None:
+            set_rates(learner, own_rates)
         logger.info("continuing at step %d from %s", state.step, start.checkpoint)
-    if state.step >= config.steps:
-        logger.info("nothing left to train: step %d of %d is reached", state.step, config.steps)
-        return
+    last_step = config.steps if setup.stop_at is None else min(setup.stop_at, config.steps)
+    if state.step >= last_step:
+        logger.info("nothing left to train: step %d of %d is reached", state.step, last_step)
+        return state.step
 
     batching = setup.batching(world_size)
     plan = plan_stream(setup, order, rank, world_size, start=state.samples_seen)
-    blocks = plan.blocks_of_steps(0, config.steps - state.step)
+    blocks = plan.blocks_of_steps(0, last_step - state.step)
     transforms = config.dataset.image_transforms
     process = f"{socket.gethostname()}, process {os.getpid()}"
     with (
@@ -151,7 +157,15 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> None:
             setup.spec, plan, num_blocks=len(blocks), options=ingest_options(setup, world_size, plan)
         ) as stream,
     ):
-        host = TrainHost(rank=rank, world_size=world_size, device=device, board=board, stream=stream)
+        host = TrainHost(
+            rank=rank,
+            world_size=world_size,
+            device=device,
+            board=board,
+            stream=stream,
+            steps_left=last_step - state.step if last_step < config.steps else None,
+            asks_every_s=setup.asks_every_s,
+        )
         batches = TrainingBatches(
             pulse.while_fetching(stream),
             setup.spec,
@@ -195,6 +209,7 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> None:
                     break
                 logger.warning("a node of this run will be taken away: saved step %d, going on meanwhile", state.step)
             beside.finish(stopped=host.reason)
+    return state.step
 
 
 def _held_out(setup: RunSetup, rank: int, world_size: int, device: torch.device) -> HeldOut | None:
