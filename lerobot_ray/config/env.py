@@ -31,9 +31,11 @@ class EnvConfig(LazyChoice):
     elsewhere: ClassVar[Mapping[str, str]] = ELSEWHERE
     entry_point_group: ClassVar[str] = "lerobot_ray.envs"
     _choice_registry: ClassVar[dict[str, Any]] = {}
+    builder: ClassVar[str] = ""
+    """Import path `module:function` of what builds the environment: (this config) -> gymnasium.Env."""
 
     task: str | None = None
-    """Which task, or the gymnasium id."""
+    """Which task, or the gymnasium id; several with commas between them."""
     fps: int = 30
     """Steps per second of simulated time; the frame rate of videos."""
     features: dict[str, PolicyFeature] = field(default_factory=dict)
@@ -49,6 +51,11 @@ class EnvConfig(LazyChoice):
     def type(self) -> str:
         """The name this environment is registered under."""
         return self.get_choice_name(type(self))
+
+    def get_env_processors(self) -> tuple[Any, Any] | None:
+        """What observations pass before the policy's preprocessor (a batch in, a batch out), and actions after its
+        postprocessor (a tensor in, a tensor out); None: nothing. LeRobot's name for the hook."""
+        return None
 
 
 def for_lerobot(env: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -74,6 +81,8 @@ def _add_features(env: EnvConfig, features: Mapping[str, PolicyFeature]) -> None
 class ReachEnvConfig(EnvConfig):
     """Built in: a planar arm with a camera touches a coloured target. Needs nothing to be installed."""
 
+    builder: ClassVar[str] = "lerobot_ray.envs.make:build_reach"
+
     task: str | None = "reach"
     fps: int = 10
     features: dict[str, PolicyFeature] = field(default_factory=lambda: {"action": _action(2), "agent_pos": _state(2)})
@@ -81,11 +90,14 @@ class ReachEnvConfig(EnvConfig):
         default_factory=lambda: {
             "action": "action",
             "agent_pos": "observation.state",
-            "pixels": "observation.images.front",
+            "pixels": "observation.images.top",
+            "environment_state": "observation.environment_state",
         }
     )
     episode_length: int = 60
     """Steps after which an episode ends without success."""
+    obs_type: str = "pixels_agent_pos"
+    """pixels_agent_pos, or environment_state_agent_pos: the target's place in numbers, no camera."""
     observation_height: int = 96
     """Rows of the camera."""
     observation_width: int = 96
@@ -93,7 +105,10 @@ class ReachEnvConfig(EnvConfig):
 
     def __post_init__(self) -> None:
         shape = (self.observation_height, self.observation_width, 3)
-        _add_features(self, {"pixels": PolicyFeature(FeatureType.VISUAL, shape)})
+        if self.obs_type == "pixels_agent_pos":
+            _add_features(self, {"pixels": PolicyFeature(FeatureType.VISUAL, shape)})
+        elif self.obs_type == "environment_state_agent_pos":
+            _add_features(self, {"environment_state": PolicyFeature(FeatureType.ENV, (2,))})
 
 
 @EnvConfig.register_subclass("gym")
@@ -101,6 +116,10 @@ class ReachEnvConfig(EnvConfig):
 class GymEnvConfig(EnvConfig):
     """Any environment registered with gymnasium: its id as `task` (`package:Id-v0` imports the package first)."""
 
+    builder: ClassVar[str] = "lerobot_ray.envs.make:build_registered"
+
+    episode_length: int | None = None
+    """Steps after which an episode ends; null: what the environment was registered with."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of `gymnasium.make`."""
 
@@ -109,6 +128,8 @@ class GymEnvConfig(EnvConfig):
 @dataclass(frozen=True)
 class PushtEnvConfig(EnvConfig):
     """PushT, from the package gym-pusht."""
+
+    builder: ClassVar[str] = "lerobot_ray.envs.make:build_pusht"
 
     task: str | None = "PushT-v0"
     fps: int = 10
@@ -148,6 +169,8 @@ class PushtEnvConfig(EnvConfig):
 @dataclass(frozen=True)
 class AlohaEnvConfig(EnvConfig):
     """Two simulated ALOHA arms, from the package gym-aloha."""
+
+    builder: ClassVar[str] = "lerobot_ray.envs.make:build_aloha"
 
     task: str | None = "AlohaInsertion-v0"
     fps: int = 50

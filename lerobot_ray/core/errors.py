@@ -9,7 +9,8 @@
     ├── StreamError          the data stream has a gap or a repeat; never a user's fault, never ignored
     ├── PolicyError          features, weights or options a policy cannot use        (also a ValueError)
     ├── ProcessorError       a processing pipeline that cannot be built or applied   (also a ValueError)
-    └── CheckpointError      a checkpoint that is not whole, or of another run       (also a ValueError)
+    ├── CheckpointError      a checkpoint that is not whole, or of another run       (also a ValueError)
+    └── EnvError             an environment that cannot be built or does not fit a policy (also a ValueError)
 
 Errors cross processes, so each is rebuilt from the arguments of its own `__init__` (a test pickles them all).
 """
@@ -73,6 +74,10 @@ class ProcessorError(LerobotRayError, ValueError):
 
 class CheckpointError(LerobotRayError, ValueError):
     """A checkpoint that is not whole, or belongs to another run."""
+
+
+class EnvError(LerobotRayError, ValueError):
+    """An environment that cannot be built, or does not fit the policy that shall act in it."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

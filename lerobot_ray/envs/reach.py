@@ -45,21 +45,33 @@ class ReachState:
 class ReachEnv(gymnasium.Env):
     """Observation: `agent_pos` float32 (2,) joint angles, `pixels` uint8 (H, W, 3). Action: float32 (2,) joint angles.
 
-    Reward is minus the distance of the tip to the target; `info["is_success"]` turns true, and the episode ends, when
-    the tip has stayed on the target for `HOLD_STEPS` steps.
+    With `obs_type="environment_state_agent_pos"` it holds `environment_state`, the target's x and y as float32 (2,), in
+    place of `pixels`. Reward is minus the distance of the tip to the target; `info["is_success"]` turns true, and the
+    episode ends, when the tip has stayed on the target for `HOLD_STEPS` steps.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (gymnasium reads a plain dict)
 
-    def __init__(self, *, image_hw: tuple[int, int] = (96, 96), max_episode_steps: int = 60) -> None:
+    task_description = "touch the red disc"
+
+    def __init__(
+        self,
+        *,
+        image_hw: tuple[int, int] = (96, 96),
+        max_episode_steps: int = 60,
+        obs_type: str = "pixels_agent_pos",
+    ) -> None:
+        self._has_camera = obs_type == "pixels_agent_pos"
         self.image_hw, self.max_episode_steps, self.render_mode = image_hw, max_episode_steps, "rgb_array"
         low, high = (np.array([limit[side] for limit in JOINT_RANGE], dtype=np.float32) for side in (0, 1))
         self._low, self._high = low, high
         self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
-        self.observation_space = gymnasium.spaces.Dict(
-            agent_pos=gymnasium.spaces.Box(low, high, dtype=np.float32),
-            pixels=gymnasium.spaces.Box(0, 255, (*image_hw, 3), dtype=np.uint8),
-        )
+        seen: dict[str, gymnasium.Space] = {"agent_pos": gymnasium.spaces.Box(low, high, dtype=np.float32)}
+        if self._has_camera:
+            seen["pixels"] = gymnasium.spaces.Box(0, 255, (*image_hw, 3), dtype=np.uint8)
+        else:
+            seen["environment_state"] = gymnasium.spaces.Box(-VIEW, VIEW, (2,), dtype=np.float32)
+        self.observation_space = gymnasium.spaces.Dict(seen)
         self._canvas = _Canvas(image_hw)
         self._steps = 0
         self.state = ReachState(np.array([np.pi / 2, 0.0]), np.zeros(2))
@@ -91,7 +103,10 @@ class ReachEnv(gymnasium.Env):
         return self._canvas.draw(self.state)
 
     def _observation(self) -> dict[str, np.ndarray]:
-        return {"agent_pos": self.state.joints.astype(np.float32), "pixels": self.render()}
+        joints = self.state.joints.astype(np.float32)
+        if self._has_camera:
+            return {"agent_pos": joints, "pixels": self.render()}
+        return {"agent_pos": joints, "environment_state": self.state.target_xy.astype(np.float32)}
 
 
 def tip_xy(joints: np.ndarray) -> np.ndarray:
