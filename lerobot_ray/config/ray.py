@@ -28,6 +28,8 @@ class RayConfig:
     """How often lost workers are replaced before the run gives up; -1: always. Preempted nodes do not count."""
     min_workers: int | None = None
     """Go on with as few as this when nodes are lost, and grow back to `num_workers`; null: wait for all."""
+    resize_interval_s: float = 60.0
+    """How often a run with `min_workers` looks whether it may grow."""
     hang_timeout_s: float = 600.0
     """Start again from the newest checkpoint when workers have waited for one another for so long. Which one the others
     wait for is said within a minute."""
@@ -43,8 +45,9 @@ class RayConfig:
             raise ConfigError(f"ray.min_workers={self.min_workers} is more than ray.num_workers={self.num_workers}.")
         if self.max_failures < -1:
             raise ConfigError(f"ray.max_failures={self.max_failures} must be 0 or more, or -1 for no limit.")
-        if self.hang_timeout_s <= 0:
-            raise ConfigError(f"ray.hang_timeout_s={self.hang_timeout_s:g} must be more than 0.")
+        for name in ("hang_timeout_s", "resize_interval_s"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"ray.{name}={getattr(self, name):g} must be more than 0.")
         if self.object_store_gb is not None and self.object_store_gb <= 0:
             raise ConfigError(f"ray.object_store_gb={self.object_store_gb:g} must be more than 0, or null.")
         for resource, amount in (self.resources_per_worker or {}).items():

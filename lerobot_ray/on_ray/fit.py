@@ -73,6 +73,7 @@ def torch_trainer(
             use_gpu=workers.use_gpu,
             resources_per_worker=dict(workers.resources),
             placement_strategy=config.placement_strategy,
+            elastic_resize_monitor_interval_s=config.resize_interval_s,
         ),
         run_config=v2.RunConfig(
             name=f"run-{os.getpid()}-{os.urandom(3).hex()}",  # a known name would have Ray resume by itself

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lerobot_ray.checkpoint.state import load_record
+from lerobot_ray.checkpoint.state import is_lerobot_checkpoint, load_record
+from lerobot_ray.config.dataset import sample_order
 from lerobot_ray.config.train import TrainConfig
 from lerobot_ray.core.errors import CheckpointError, ConfigError, LerobotRayError
 from lerobot_ray.data.bad_episodes import SkippingOrder
@@ -75,6 +76,7 @@ def settle(config: TrainConfig, metadata: DatasetMetadata, workers: Workers, res
     assert config.policy is not None
     device = "cuda" if workers.use_gpu else "mps" if config.policy.device == "mps" else "cpu"
     own = marks_of_checkpoints(config.output_dir)
+    config = with_order_of_checkpoint(config, resume_from)
     setup = plan_run(config, metadata, world_size=workers.count, device=device, resume_from=resume_from, not_ours=own)
     for count in range(workers.fewest, workers.count + 1):
         if workers.fewest < workers.count and setup.global_batch % count:
@@ -86,6 +88,17 @@ def settle(config: TrainConfig, metadata: DatasetMetadata, workers: Workers, res
     if resume_from is not None:
         compare_with_checkpoint(setup, resume_from, workers.count)
     return setup
+
+
+def with_order_of_checkpoint(config: TrainConfig, checkpoint: Path | None) -> TrainConfig:
+    """Samples in the order of the checkpoint that is continued, unless one was asked for. LeRobot's have LeRobot's."""
+    if checkpoint is None or config.dataset.order is not None:
+        return config
+    name = "lerobot" if is_lerobot_checkpoint(checkpoint) else load_record(checkpoint).order.get("name")
+    if name is None or name == sample_order(config.dataset):
+        return config
+    logger.info("samples come in the order of the checkpoint, %s", name)
+    return dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, order=name))
 
 
 def compare_with_checkpoint(setup: RunSetup, checkpoint: Path, world_size: int) -> None:

@@ -204,6 +204,8 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> int | Non
                 state = train(learner, batches, state, settings, host, beside.hooks())
                 if host.leaving and state.step < config.steps:
                     beside.settle()
+                    if rank == 0:
+                        logger.warning("rank %s was told to go (SIGTERM): saved step %d", host.leaving, state.step)
                     raise WorkerLeaves(host.leaving[0], state.step)
                 if host.reason or state.step >= config.steps:
                     break

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,37 @@ def run_here(arguments: list[str]) -> int:
     return train(parse_train_config(arguments))
 
 
+def run_in_one_start(cases: dict[str, list[str]], *, num_workers: int) -> None:
+    """The runs one after another in the same training processes: starting those takes longer than a tiny run.
+
+    A run into the folder of an earlier one continues its newest checkpoint, as after a restart.
+    """
+    import ray
+
+    from lerobot_ray.on_ray.board import start_board
+    from lerobot_ray.on_ray.cluster import Workers
+    from lerobot_ray.on_ray.fit import torch_trainer
+    from lerobot_ray.on_ray.run_setup import open_dataset
+    from lerobot_ray.on_ray.trainer import settle, with_absolute_paths
+
+    workers = Workers(count=num_workers, fewest=num_workers, use_gpu=False, resources={"CPU": 0.5})
+    configs = [with_absolute_paths(parse_train_config(arguments)) for arguments in cases.values()]
+    setups = [settle(config, open_dataset(config), workers, None) for config in configs]
+    board = start_board()
+    arguments = [{"setup": setup, "board": board} for setup in setups]
+    loop, folder, ray_config = train_one_after_another, setups[0].output_dir, configs[0].ray
+    torch_trainer(loop, {"runs": arguments}, workers, folder=folder, config=ray_config, max_failures=0).fit()
+    assert ray.get(board.fatal.remote()) is None
+
+
+def train_one_after_another(arguments) -> None:
+    """In a training process."""
+    from lerobot_ray.on_ray.worker import train_worker
+
+    for run in arguments["runs"]:
+        train_worker(run)
+
+
 def start_apart(arguments: list[str], log: Path) -> subprocess.Popen:
     """The run as a user starts it: a process of its own, which starts a Ray of its own."""
     with log.open("ab") as out:
@@ -71,17 +104,46 @@ def wait_until(condition: Callable[[], object], *, within_s: float = 60.0) -> No
         time.sleep(0.02)
 
 
-def kill_training_workers() -> list[int]:
-    """SIGKILL to every training process of this user on this machine that descends from this process."""
-    killed = []
-    for process in psutil.Process().children(recursive=True):
+def training_workers(of: int | None = None) -> list[int]:
+    """The training processes that descend from this process, or from another."""
+    found = []
+    for process in psutil.Process(of).children(recursive=True):
         try:
             if process.name().startswith("ray::RayTrainWo"):
-                os.kill(process.pid, signal.SIGKILL)
-                killed.append(process.pid)
-        except (psutil.NoSuchProcess, ProcessLookupError):
+                found.append(process.pid)
+        except psutil.NoSuchProcess:
             continue
+    return found
+
+
+def kill_training_workers() -> list[int]:
+    """SIGKILL to every training process that descends from this process."""
+    killed = []
+    for process in training_workers():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+            killed.append(process)
     return killed
+
+
+@contextlib.contextmanager
+def beside(act: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, `act` runs in a thread; what it raises is raised at the end."""
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(act)
+        yield
+        done.result()
+
+
+def starts(output_dir: Path) -> list[int]:
+    """The step each start of the workers began at."""
+    lines = [json.loads(line) for line in (output_dir / "metrics.jsonl").read_text().splitlines()]
+    return [entry["step"] for entry in lines if entry.get("event") == "start"]
+
+
+def reached(output_dir: Path, step: int) -> bool:
+    """Whether a run has logged this step."""
+    return (output_dir / "metrics.jsonl").exists() and max(losses(output_dir), default=0) >= step
 
 
 def checkpoint(output_dir: Path, step: int) -> Path:
