@@ -49,7 +49,7 @@ def check_ray_up(value: dict[str, Any], ray_check: RayCheck) -> tuple[ClusterPla
         token_path=("docker", "run_options") if "run_options" in (value.get("docker") or {}) else ("provider",),
         shared_folder=_shared_folder(value),
     )
-    return plan, [*found, *_ports(value), *_offers(plan, place), *_docker(value)]
+    return plan, [*found, *_ports(value), *_offers(plan, place), *_docker(value), *_machine_images(value)]
 
 
 def _group(name: str, body: Mapping[str, Any], value: Mapping[str, Any]) -> Group:
@@ -148,6 +148,20 @@ def _docker(value: Mapping[str, Any]) -> Iterator[Finding]:
                 message="neither an image nor setup_commands bring lerobot_ray to the nodes.",
                 remedy="Set docker.image; clusters/docker builds one.",
                 path=("docker",) if "docker" in value else (),
+            )
+
+
+def _machine_images(value: Mapping[str, Any]) -> Iterator[Finding]:
+    if value["provider"]["type"] != "aws":
+        return
+    for name, body in value["available_node_types"].items():
+        image = str((body.get("node_config") or {}).get("ImageId", ""))
+        if image.lower() in ("", "latest_dlami"):
+            yield Finding(
+                level="warning",
+                message="names no ImageId, and Ray's own is an Ubuntu 18.04 of 2022 with a driver of that time.",
+                remedy="Name an AMI of the region with Docker and a recent NVIDIA driver.",
+                path=("available_node_types", name, "node_config"),
             )
 
 

@@ -108,6 +108,14 @@ MISTAKES = {
         "docker.image",
         "names no version",
     ),
+    "a machine image of old": (
+        "aws",
+        "      InstanceType: c7i.4xlarge\n      ImageId: *ami\n",
+        "      InstanceType: c7i.4xlarge\n",
+        "warning",
+        "available_node_types.decode_spot.node_config",
+        "names no ImageId",
+    ),
     "a version without tokens": ("kubernetes", '"2.60.0"', '"2.49.0"', "error", "spec.rayVersion", "2.49.0 knows no"),
     "a number for text": (
         "kubernetes",

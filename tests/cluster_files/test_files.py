@@ -44,6 +44,7 @@ def test_a_file_with_its_parameters_set_is_ready(tmp_path, capsys):
     assert main(["check", "--template", str(CLUSTERS / "aws" / "cluster.yaml")]) == 0
     for mark, value in (
         ("<SET: your image with a tag, see clusters/docker/README.md>", "registry.example/lerobot:1"),
+        ("<SET: an AMI of the region with Docker and the NVIDIA driver, ami-…>", "ami-1"),
         ("<SET: DNS name of an EFS file system, fs-….efs.us-west-2.amazonaws.com>", "fs-1.efs.example"),
     ):
         assert mark in text
