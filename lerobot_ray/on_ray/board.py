@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lerobot_ray.on_ray.pulse import Beat
 from lerobot_ray.on_ray.standstill import Signs
@@ -59,8 +60,9 @@ class Board:
 
 
 def start_board() -> Any:
-    """The board of one run; it lives as long as the driver."""
-    return ray.remote(num_cpus=0, max_restarts=0)(Board).remote()
+    """The board of one run; it lives as long as the driver, on the driver's node: others may be lost."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, max_restarts=0, scheduling_strategy=here)(Board).remote()
 
 
 class BoardHandler(logging.Handler):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from typing import Any
 
@@ -15,6 +14,7 @@ from lerobot_ray.engine.learner import Learner
 from lerobot_ray.engine.optim import build_optimizers
 from lerobot_ray.engine.parallel import place
 from lerobot_ray.engine.schedule import build_schedules
+from lerobot_ray.on_ray.outline import without_pretrained
 from lerobot_ray.on_ray.run_setup import RunSetup
 from lerobot_ray.policies.registry import build_policy
 
@@ -58,14 +58,6 @@ def build_learner(setup: RunSetup, *, device: torch.device, world_size: int, has
         ema=Ema(policy, config.ema) if config.ema.enable else None,
         sync_gradients=placed.sync_gradients,
     )
-
-
-def without_pretrained(policy_config: Any) -> Any:
-    policy_config = copy.deepcopy(policy_config)
-    policy_config.pretrained_path = None
-    if getattr(policy_config, "pretrained_backbone_weights", None) is not None:
-        policy_config.pretrained_backbone_weights = None
-    return policy_config
 
 
 def training_device(setup: RunSetup) -> torch.device:

@@ -9,9 +9,8 @@ from typing import Any
 
 from lerobot_ray.config.parallel import replicas_and_shards
 from lerobot_ray.core.layout import PRETRAINED_DIR, WEIGHTS_NAME
+from lerobot_ray.on_ray.outline import outline
 from lerobot_ray.on_ray.run_setup import RunSetup
-from lerobot_ray.policies.protocol import PretrainedPolicy
-from lerobot_ray.policies.registry import policy_class_of
 
 BYTES_PER_PARAMETER = 4
 STATES = {"adam": 2, "adamw": 2, "multi_adam": 2, "xvla-adamw": 2, "sgd": 1}
@@ -38,16 +37,8 @@ def num_parameters(setup: RunSetup) -> int | None:
     folder = setup.resume_from / PRETRAINED_DIR if setup.resume_from else policy.pretrained_path
     if folder:
         return _parameters_in_file(Path(folder) / WEIGHTS_NAME)
-    kind = policy_class_of(type(policy))
-    if not (isinstance(kind, type) and issubclass(kind, PretrainedPolicy)):  # others may fetch weights when built
-        return None
-    import torch
-
-    from lerobot_ray.on_ray.build_learner import without_pretrained
-
-    with torch.device("meta"):
-        built = kind(without_pretrained(policy), dataset_stats=setup.stats, dataset_meta=setup.spec.metadata)
-    return sum(parameter.numel() for parameter in built.parameters())
+    built = outline(setup)
+    return None if built is None else sum(parameter.numel() for parameter in built.parameters())
 
 
 def _parameters_in_file(path: Path) -> int | None:

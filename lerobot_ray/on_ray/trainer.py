@@ -22,6 +22,7 @@ from lerobot_ray.on_ray.banner import banner
 from lerobot_ray.on_ray.cluster import Workers, connected, is_connected_or_remote, workers_here, workers_on_cluster
 from lerobot_ray.on_ray.ending import conclude, say
 from lerobot_ray.on_ray.fit import Fit
+from lerobot_ray.on_ray.outline import check_units
 from lerobot_ray.on_ray.progress import Progress
 from lerobot_ray.on_ray.run_folder import (
     check_same_policy,
@@ -78,6 +79,7 @@ def settle(config: TrainConfig, metadata: DatasetMetadata, workers: Workers, res
     own = marks_of_checkpoints(config.output_dir)
     config = with_order_of_checkpoint(config, resume_from)
     setup = plan_run(config, metadata, world_size=workers.count, device=device, resume_from=resume_from, not_ours=own)
+    check_units(setup)
     for count in range(workers.fewest, workers.count + 1):
         if workers.fewest < workers.count and setup.global_batch % count:
             logger.warning(
@@ -159,8 +161,10 @@ def supervise(setup: RunSetup, workers: Workers, *, where: str) -> int:
         with contextlib.suppress(ray.exceptions.RayError):
             show(ray.get(board.take.remote(), timeout=10), progress)
     progress.clear()
-    fatal = ray.get(board.fatal.remote(), timeout=30)
-    return conclude(setup, fit.error if fatal is None else fatal, received)
+    error = fit.error
+    with contextlib.suppress(ray.exceptions.RayError):
+        error = ray.get(board.fatal.remote(), timeout=30) or error
+    return conclude(setup, error, received)
 
 
 def show(notes: list[tuple[str, Any]], progress: Progress) -> None:

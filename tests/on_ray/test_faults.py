@@ -87,12 +87,12 @@ def test_killed_inside_a_save_and_at_a_random_moment(unbroken, root, tmp_path):
 
 def test_told_to_go_while_an_episode_cannot_be_read(ray_cluster, root, tmp_path):
     """SIGTERM to one of two workers. The dropped episode stays dropped, and the run is one run in MLflow."""
-    broken_root, output_dir, steps = shutil.copytree(root, tmp_path / "ds"), tmp_path / "run", 40
+    broken_root, output_dir, steps = shutil.copytree(root, tmp_path / "ds"), tmp_path / "run", 30
     broken = sorted((broken_root / "videos").rglob("*.mp4"))[1]
     broken.write_bytes(broken.read_bytes()[:200])
 
     def tell_one_to_go() -> None:
-        wait_until(lambda: reached(output_dir, 15), within_s=LONG_S)
+        wait_until(lambda: reached(output_dir, 12), within_s=LONG_S)
         os.kill(training_workers()[0], signal.SIGTERM)
 
     with beside(tell_one_to_go):

@@ -22,6 +22,7 @@ REFUSED = {
     "uneven global batch": (["--global_batch_size=9", "--ray.num_workers=2"], "Try 10 or 8"),
     "no GPU": (["--ray.use_gpu=true"], "has no GPU"),
     "nothing to resume": (["--resume=true", "--config_path={folder}"], "no train_config.json"),
+    "no unit to shard": (["--parallelism.dp_shard=-1", "--accelerator.fsdp.wrap_modules=[NoBlock]"], "wrap_modules"),
     "shards that do not divide": (["--parallelism.dp_shard=2"], "do not fit 1 workers"),
     "unknown episodes": (["--dataset.episodes=[7]"], "has 4 episodes"),
     "a feature the dataset lacks": (
