@@ -105,6 +105,9 @@ class DatasetConfig:
     """Most that the cache may hold on a node, in 10^9 bytes."""
     cache_dir: str | None = field(default=None, metadata=OURS)
     """Folder of the disk cache on every node; null: one under the node's temporary folder."""
+    files_gb: float | None = field(default=None, metadata=OURS)
+    """Most that files fetched from the Hub or an object store may take on a node, in 10^9 bytes; the longest unused go
+    first. null: LEROBOT_RAY_FILES_BUDGET_BYTES, or no limit."""
     on_bad_episode: Literal["stop", "skip"] = field(default="stop", metadata=OURS)
     """When a frame cannot be decoded: stop and name it, or drop its episode on all ranks alike and say so."""
     transport: Literal["auto", "yuv420", "rgb"] = field(default="auto", metadata=OURS)
@@ -130,6 +133,8 @@ class DatasetConfig:
             raise ConfigError(
                 f"dataset.cache_gb={self.cache_gb:g} must be more than 0. To turn it off: dataset.cache=none."
             )
+        if self.files_gb is not None and self.files_gb <= 0:
+            raise ConfigError(f"dataset.files_gb={self.files_gb:g} must be more than 0, or null for no limit.")
 
 
 def sample_order(dataset: DatasetConfig) -> str:

@@ -7,7 +7,6 @@ files and decoding are `video`'s work.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,13 +17,14 @@ import numpy as np
 
 from lerobot_ray.core.errors import ConfigError, DatasetError, FrameError
 from lerobot_ray.core.types import TIMESTAMP
+from lerobot_ray.data.buffers import Buffers
 from lerobot_ray.data.cache import FrameCache
 from lerobot_ray.data.depth import MILLIMETRES, depth_coding
 from lerobot_ray.data.features import FeatureSpec
 from lerobot_ray.data.frames import FrameTable
 from lerobot_ray.data.images import decode_image
 from lerobot_ray.data.metadata import DatasetMetadata
-from lerobot_ray.data.video import VideoInfo, VideoReader
+from lerobot_ray.data.video import VideoReader
 from lerobot_ray.data.video_decoder import MATRICES
 
 Transport = Literal["auto", "yuv420", "rgb"]
@@ -78,7 +78,7 @@ class CameraReader:
         self._depth = VideoReader(max_open=max_open, pixel_format="gray12le")
         self._mixed: set[str] = set()
         """Cameras with a file that cannot be packed: all their frames travel as RGB, so that they stay alike."""
-        self._scratch = np.empty(0, dtype=np.uint8)
+        self._buffers = Buffers()
 
     def read(self, camera: str, rows: np.ndarray) -> CameraFrames:
         """The frames of `camera` at global `rows`, any order, repeats allowed and decoded once."""
@@ -124,7 +124,7 @@ class CameraReader:
         if self.cache is None:
             return decode(spec, rows)
         name = f"{spec.name} {form}"  # a camera may be kept in two forms
-        frames, tags = np.empty((len(rows), *shape), dtype), np.zeros(len(rows), np.uint8)
+        frames, tags = self._buffers.empty((len(rows), *shape), dtype), np.zeros(len(rows), np.uint8)
         hits = self.cache.get(name, rows, frames, tags)
         missing = np.flatnonzero(~hits)
         if len(missing):
@@ -157,36 +157,19 @@ class CameraReader:
                     if info.transport != "yuv420p":
                         raise _CannotPackError
                     colours[places] = COLOURS.index((str(info.matrix), info.full_range))
-                if len(files) == 1:
-                    return CameraFrames(reader.read(local, times_s, tolerance_s=self.tolerance_s), colours)
-                part = self._buffer(len(places), reader, info)
-                reader.read(local, times_s[places], tolerance_s=self.tolerance_s, out=part)
+                shape, dtype = reader.layout(local)
+                if frames is None:
+                    frames = self._buffers.empty((len(rows), *shape), dtype)
+                if frames.shape[1:] != shape:
+                    raise DatasetError(
+                        f"{self.metadata.repo_id}: frames of {camera} in {path} have the shape {shape}, in other files "
+                        f"{frames.shape[1:]}. Encode all videos of a camera in one size."
+                    )
+                reader.read(local, times_s[places], tolerance_s=self.tolerance_s, out=frames, places=places)
             except FrameError as error:
                 raise self._explained(error, reader, camera, rows[places], times_s[places], local) from error
-            if frames is None:
-                frames = np.empty((len(rows), *part.shape[1:]), dtype=part.dtype)
-            if frames.shape[1:] != part.shape[1:]:
-                raise DatasetError(
-                    f"{self.metadata.repo_id}: frames of {camera} in {path} have the shape {part.shape[1:]}, in other "
-                    f"files {frames.shape[1:]}. Encode all videos of a camera in one size."
-                )
-            frames[places] = part
         assert frames is not None, "no rows were asked for"
         return CameraFrames(frames, colours)
-
-    def _buffer(self, num_frames: int, reader: VideoReader, info: VideoInfo) -> np.ndarray:
-        """Room to decode one file's frames into before they go to their places; kept, since new memory is slow."""
-        shapes = {
-            "yuv420p": (info.height * 3 // 2, info.width),
-            "rgb24": (info.height, info.width, 3),
-            "gray12le": (info.height, info.width),
-        }
-        shape = (num_frames, *shapes[reader.pixel_format])
-        dtype = np.dtype(np.uint16 if reader.pixel_format == "gray12le" else np.uint8)
-        num_bytes = math.prod(shape) * dtype.itemsize
-        if self._scratch.nbytes < num_bytes:
-            self._scratch = np.empty(num_bytes, dtype=np.uint8)
-        return self._scratch[:num_bytes].view(dtype).reshape(shape)
 
     def _times_s(self, camera: str, rows: np.ndarray) -> np.ndarray:
         """When each row's frame is shown in its video file: the float32 timestamp, as LeRobot reads it."""

@@ -66,17 +66,24 @@ class LocalStorage:
         return str(self.root)
 
 
-def open_storage(repo_id: str, *, root: str | Path | None = None, revision: str | None = None) -> Storage:
+def open_storage(
+    repo_id: str,
+    *,
+    root: str | Path | None = None,
+    revision: str | None = None,
+    files_budget_bytes: int | None = None,
+) -> Storage:
     """The storage of a dataset.
 
     `root` is a folder or a URL (s3://, gs://, memory:// …). Without it, the copy in `$HF_LEROBOT_HOME/<repo_id>` is
     taken if there is one, otherwise the Hub. Asking for a `revision` without a `root` always means the Hub: a local
-    copy does not know which revision it is.
+    copy does not know which revision it is. `files_budget_bytes`: what fetched files may take on each node; None: see
+    `file_cache`.
     """
     if root is not None and "://" in str(root):
-        from lerobot_ray.data.remote import ObjectStorage
+        from lerobot_ray.data.remote import FileCache, ObjectStorage
 
-        return ObjectStorage(str(root).rstrip("/"))
+        return ObjectStorage(str(root).rstrip("/"), cache=FileCache(budget_bytes=files_budget_bytes))
     if root is not None:
         folder = Path(root).expanduser().absolute()
         if not folder.is_dir():
@@ -91,9 +98,9 @@ def open_storage(repo_id: str, *, root: str | Path | None = None, revision: str 
     if revision is None and (recorded / INFO_PATH).is_file():
         return LocalStorage(recorded)
 
-    from lerobot_ray.data.remote import HubStorage
+    from lerobot_ray.data.remote import FileCache, HubStorage
 
-    return HubStorage(repo_id, revision)
+    return HubStorage(repo_id, revision, cache=FileCache(budget_bytes=files_budget_bytes))
 
 
 def lerobot_home() -> Path:

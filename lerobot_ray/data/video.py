@@ -67,21 +67,23 @@ class VideoReader:
         *,
         tolerance_s: float = 1e-4,
         out: np.ndarray | None = None,
+        places: np.ndarray | None = None,
     ) -> np.ndarray:
         """Frames nearest to each time, in the order asked for; repeats are decoded once.
 
         yuv420p: (n, H*3//2, W) uint8, the planes Y, U, V of a frame one after the other. rgb24: (n, H, W, 3) uint8.
-        gray12le: (n, H, W) uint16. Fills `out` if given. A frame counts when it is shown within `tolerance_s` of its
-        time; half a float32 step at that time comes on top, because datasets store times as float32.
+        gray12le: (n, H, W) uint16. Fills `out` if given, or its rows `places`, one for each time. A frame counts when
+        it is shown within `tolerance_s` of its time; half a float32 step at that time comes on top, because datasets
+        store times as float32.
         """
         path, times_s = Path(path), np.asarray(times_s, np.float64).reshape(-1)
         try:
-            return self._read(path, times_s, tolerance_s, out)
+            return self._read(path, times_s, tolerance_s, out, places)
         except FrameError:
             self._forget(path)
             if not self._tables_were_wrong(path):
                 raise
-        return self._read(path, times_s, tolerance_s, out)
+        return self._read(path, times_s, tolerance_s, out, places)
 
     def info(self, path: Path | str) -> VideoInfo:
         """What the file says about itself: the `transport` to read it in, its colour matrix."""
@@ -98,7 +100,19 @@ class VideoReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _read(self, path: Path, times_s: np.ndarray, tolerance_s: float, out: np.ndarray | None) -> np.ndarray:
+    def layout(self, path: Path | str) -> tuple[tuple[int, ...], np.dtype]:
+        """Shape and dtype of one frame as `read` gives it."""
+        shape, dtype = _layout(self.info(path), self.pixel_format, Path(path))
+        return shape, np.dtype(dtype)
+
+    def _read(
+        self,
+        path: Path,
+        times_s: np.ndarray,
+        tolerance_s: float,
+        out: np.ndarray | None,
+        places: np.ndarray | None,
+    ) -> np.ndarray:
         no_frame = f"no frame at {times_s[0]:.6f} s: " if len(times_s) else ""
         video = self._video(path, no_frame)
         if not video.info.pix_fmt:
@@ -106,10 +120,10 @@ class VideoReader:
         shape, dtype = _layout(video.info, self.pixel_format, path)
         if out is None:
             out = np.empty((len(times_s), *shape), dtype)
-        elif out.shape != (len(times_s), *shape) or out.dtype != dtype or not out.flags.c_contiguous:
-            raise ValueError(
-                f"{path} fills a contiguous {np.dtype(dtype)}{(len(times_s), *shape)}, not {out.dtype}{out.shape}"
-            )
+        rows = len(times_s) if places is None else len(out)
+        if out.shape != (rows, *shape) or out.dtype != dtype or not out.flags.c_contiguous:
+            raise ValueError(f"{path} fills a contiguous {np.dtype(dtype)}{(rows, *shape)}, not {out.dtype}{out.shape}")
+        places = np.arange(rows) if places is None else places
         if not len(times_s):
             return out
         wanted, first_slot, slots = np.unique(video.ranks(times_s, tolerance_s), return_index=True, return_inverse=True)
@@ -119,7 +133,7 @@ class VideoReader:
             for i, j in zip(order, [*order[1:], None], strict=True):
                 frame = video.frame(int(wanted[i]), None if j is None else int(wanted[j]))
                 _check_like_file(frame, video.info, self.pixel_format, path)
-                copy(frame, video.info, out[first_slot[i]])
+                copy(frame, video.info, out[places[first_slot[i]]])
         except av.FFmpegError as error:
             self._forget(path)
             raise FrameError(
@@ -131,7 +145,7 @@ class VideoReader:
             self._forget(path)  # whatever state the decoder is in, the next read starts from a fresh one
             raise
         for slot in np.flatnonzero(first_slot[slots] != np.arange(len(slots))):
-            out[slot] = out[first_slot[slots[slot]]]
+            out[places[slot]] = out[places[first_slot[slots[slot]]]]
         return out
 
     def _tables_were_wrong(self, path: Path) -> bool:

@@ -227,7 +227,8 @@ class OpenVideo:
         # back.
         for back_s in (0, 1, 60):
             self._forget_position()
-            self._container.seek(wanted - int(back_s / self.index.time_base), stream=self._stream, backward=True)
+            back = int(back_s / self.index.time_base) if back_s else 0  # fractions are slow
+            self._container.seek(wanted - back, stream=self._stream, backward=True)
             self._ended = False  # the seek has flushed the decoder too
             self._next_packet = self._read_packet()
             if self._next_packet is not None:

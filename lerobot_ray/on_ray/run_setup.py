@@ -27,7 +27,7 @@ from lerobot_ray.data.episodes import Selection, held_out_rows, select_episodes,
 from lerobot_ray.data.metadata import DatasetMetadata, check_files, open_metadata, stats_of_samples
 from lerobot_ray.data.order import Order, build_order
 from lerobot_ray.data.sample import SampleSpec
-from lerobot_ray.data.storage import LocalStorage
+from lerobot_ray.data.storage import LocalStorage, open_storage
 from lerobot_ray.data.windows import delta_offsets
 from lerobot_ray.policies.features import set_features
 from lerobot_ray.processing import Pipeline, processors_for_run, with_imagenet_stats
@@ -96,7 +96,9 @@ class RunSetup:
 def open_dataset(config: TrainConfig) -> DatasetMetadata:
     """The dataset's metadata; DatasetError or StorageError when it cannot be read."""
     dataset = config.dataset
-    return open_metadata(dataset.repo_id, root=dataset.root, revision=dataset.revision)
+    budget = None if dataset.files_gb is None else int(dataset.files_gb * 1e9)
+    storage = open_storage(dataset.repo_id, root=dataset.root, revision=dataset.revision, files_budget_bytes=budget)
+    return open_metadata(dataset.repo_id, storage=storage)
 
 
 def plan_run(

@@ -89,6 +89,11 @@ def test_open_storage_finds_it(s3):
     assert bytes_of(storage, "meta/info.json") == [b"{}"]
 
 
+def test_a_run_may_say_how_much_its_files_take(s3):
+    storage = open_storage("lab/pick", root="s3://lab/pick", files_budget_bytes=123)
+    assert pickle.loads(pickle.dumps(storage)).cache.budget_bytes == 123
+
+
 def test_it_travels_with_its_listing_and_without_credentials(s3, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-very-secret-key")
     storage = open_s3()
