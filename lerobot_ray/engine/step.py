@@ -46,6 +46,8 @@ def backward(learner: Learner, micro_batches: Iterable[Batch], *, count: int, de
 def move(learner: Learner, result: StepResult, *, wait_and_skip: bool = False) -> bool:
     """Clip and take the step. With `wait_and_skip`, a step that is not finite is not taken; False then.
 
+    A step whose gradients overflow under the loss scale (fp16) is not taken either, and the scale is lowered: what goes
+    by steps taken, the schedule and the average, stands still. To know, fp16 waits for the device every step.
     Collective under sharding: the gradient norm is that of all ranks, so all take the step or none does.
     """
     for optimizer in learner.optimizers.values():
@@ -54,15 +56,14 @@ def move(learner: Learner, result: StepResult, *, wait_and_skip: bool = False) -
     result.grad_norm = _whole(
         torch.nn.utils.clip_grad_norm_(learner.trainable(), learner.grad_clip_norm or float("inf"))
     )
-    # A loss scale that is still too large makes gradients infinite: the scaler skips the step and lowers it.
     result.is_finite = torch.isfinite(result.loss)
-    if not learner.scaler:
+    if not learner.scaler:  # under a loss scale, gradients that overflow are the scale's fault
         result.is_finite = result.is_finite & torch.isfinite(result.grad_norm)
-    if wait_and_skip and not bool(torch.isfinite(result.grad_norm)):
+    if (wait_and_skip or learner.scaler) and not bool(torch.isfinite(result.grad_norm)):
         _zero(learner)
         if learner.scaler:
-            learner.scaler.update()
-        return False
+            _lower(learner.scaler)
+        return not wait_and_skip
     for name, optimizer in learner.optimizers.items():
         learner.scaler.step(optimizer) if learner.scaler else optimizer.step()
         if name in learner.schedules:
@@ -89,6 +90,12 @@ def _numbers(logged: Mapping[str, Any]) -> dict[str, torch.Tensor | float]:
     """The scalars among what a policy logs."""
     tensors = {name: v.detach() for name, v in logged.items() if isinstance(v, torch.Tensor) and v.ndim == 0}
     return tensors | {name: float(v) for name, v in logged.items() if isinstance(v, (int, float))}
+
+
+def _lower(scaler: torch.amp.GradScaler) -> None:
+    """What `update` does after an overflow, here alike on all ranks: each has looked at its own shard only."""
+    scaler.update(scaler.get_scale() * scaler.get_backoff_factor())
+    scaler.load_state_dict({**scaler.state_dict(), "_growth_tracker": 0})
 
 
 def _zero(learner: Learner) -> None:

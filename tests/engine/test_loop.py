@@ -255,3 +255,17 @@ def test_bf16_autocast_trains():
     train(learner, stream(0, G), TrainState(), settings(20), LocalHost())
     assert all(parameter.dtype == torch.float32 for parameter in policy.parameters())
     assert torch.isfinite(weights(policy)).all()
+
+
+@pytest.mark.parametrize("skips", [False, True], ids=["stop", "skip"])
+def test_a_loss_scale_that_is_too_large_is_lowered_and_ends_nothing(skips):
+    """fp16: the first steps overflow by design. The scaler skips them; the run is not to blame."""
+    policy = Toy()
+    before, scaler = weights(policy), torch.amp.GradScaler("cpu", init_scale=3e38)
+    learner, options = learner_for(policy, scaler=scaler), settings(1, skips_nonfinite=skips)
+    state = train(learner, stream(0, G), TrainState(), options, LocalHost())
+    assert torch.equal(weights(policy), before)
+    assert scaler.get_scale() < 3e38
+    train(learner, stream(state.samples_seen, G), state, settings(60, skips_nonfinite=skips), LocalHost())
+    assert not torch.equal(weights(policy), before)
+    assert torch.isfinite(weights(policy)).all()

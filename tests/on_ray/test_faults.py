@@ -169,8 +169,12 @@ try:
     wait_until(lambda: reached(output_dir, 3), within_s=120)
     cluster.remove_node(second, allow_graceful=False)
     wait_until(lambda: is_training(2), within_s=200)
-    cluster.add_node(**node)
+    third = cluster.add_node(**node)
     wait_until(lambda: is_training(3), within_s=200)
+    drain = ["drain-node", "--address", cluster.address, "--node-id", third.node_id, "--reason-message", "test"]
+    drain += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--deadline-remaining-seconds", "120"]
+    subprocess.run([sys.executable, "-m", "ray.scripts.scripts", *drain], check=True)
+    wait_until(lambda: "will be taken away" in log.read_text(), within_s=60)
     driver.send_signal(signal.SIGTERM)
     assert driver.wait(timeout=120) == 128 + signal.SIGTERM
 finally:

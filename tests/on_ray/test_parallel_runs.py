@@ -57,6 +57,7 @@ TWO = {  # name -> (flags, the run of one worker it must equal)
 HALF_PRECISION = {
     "bf16-sharded": ["--accelerator.mixed_precision=bf16", SHARDED],
     "fp16": ["--accelerator.mixed_precision=fp16"],
+    "fp16-sharded": ["--accelerator.mixed_precision=fp16", SHARDED],
 }
 FOUR = {
     "copies": [],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -148,3 +150,42 @@ def test_every_camera_of_the_policy_is_read(tmp_path):
     )
     setup = plan_run(config, open_dataset(config), world_size=1, device="cpu")
     assert "observation.images.b" not in setup.spec.features
+
+
+def test_memory_is_counted_without_building_anything(tmp_path, toy_root):
+    from lerobot_ray.config.parse import parse_train_config
+    from lerobot_ray.on_ray.memory import memory_line, num_parameters
+    from lerobot_ray.on_ray.run_setup import open_dataset, plan_run
+    from lerobot_ray.policies.registry import build_policy
+
+    def setup_of(*flags: str, world_size: int = 2):
+        config = parse_train_config(command(toy_root, tmp_path / "run", *flags))
+        return plan_run(config, open_dataset(config), world_size=world_size, device="cpu")
+
+    setup = setup_of()
+    policy = build_policy(setup.config.policy)
+    count = sum(parameter.numel() for parameter in policy.parameters())
+    assert num_parameters(setup) == count
+    assert f"{count * 16 / 1e9:.2g} GB per worker" in memory_line(setup, 2)
+    sharded = memory_line(setup_of("--parallelism.dp_shard=2", "--ema.enable=true"), 2)
+    assert f"{count * 20 / 2 / 1e9:.2g} GB per worker" in sharded
+    policy.save_pretrained(tmp_path / "policy")
+    fine_tuned = dataclasses.replace(setup.config, policy=copy.deepcopy(setup.config.policy))
+    fine_tuned.policy.pretrained_path = str(tmp_path / "policy")
+    assert num_parameters(dataclasses.replace(setup, config=fine_tuned)) >= count  # buffers are in the file, too
+
+
+def test_a_resumed_run_keeps_the_order_of_its_checkpoint(tmp_path, toy_root):
+    from lerobot_ray.checkpoint.state import RunRecord, save_record
+    from lerobot_ray.config.parse import parse_train_config
+    from lerobot_ray.core.layout import TRAINING_STATE_DIR
+    from lerobot_ray.on_ray.trainer import with_order_of_checkpoint
+
+    order = {"name": "lerobot", "version": 1, "seed": 0, "num_samples": 72}
+    record = RunRecord(step=1, samples_seen=8, seed=0, global_batch=8, world_size=1, order=order)
+    save_record(record, tmp_path / TRAINING_STATE_DIR)
+    config = parse_train_config(command(toy_root, tmp_path / "run"))
+    assert with_order_of_checkpoint(config, tmp_path).dataset.order == "lerobot"
+    assert with_order_of_checkpoint(config, None).dataset.order is None
+    asked = parse_train_config(command(toy_root, tmp_path / "run", "--dataset.order=frames"))
+    assert with_order_of_checkpoint(asked, tmp_path).dataset.order == "frames"
