@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from lerobot_ray.core.errors import LerobotRayError
 
@@ -73,9 +74,15 @@ class _Verdict:
 
 
 def nonfinite_parameters(policy: torch.nn.Module) -> list[str]:
-    """Names of the parameters that hold an infinity or a NaN, in themselves or their gradient."""
+    """Names of the parameters that hold an infinity or a NaN, in themselves or their gradient: in this rank's part."""
     return [
         name
         for name, parameter in policy.named_parameters()
-        if not all(bool(torch.isfinite(t).all()) for t in (parameter, parameter.grad) if t is not None)
+        if not all(_is_finite(tensor) for tensor in (parameter, parameter.grad) if tensor is not None)
     ]
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    # of the whole tensor it would be a collective, and a rank alone may come here
+    mine = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return bool(torch.isfinite(mine).all())

@@ -63,7 +63,7 @@ class Beside:
         self._saver = Saver(
             setup, learner, order, rank=rank, world_size=world_size, after_commit=self._checkpoint_complete
         )
-        self._outcome = Outcome()
+        self._outcome: Outcome | None = None
         self._window = _Window(state.step)
         self._posted_at = 0.0
 
@@ -137,7 +137,7 @@ class Beside:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
-        if error is not None:
+        if self._outcome is None and error is not None:
             self._outcome = Outcome("failed", f"{type(error).__name__}: {error}")
         try:
             if self._audit is not None:
@@ -149,7 +149,7 @@ class Beside:
                     self._saver.close()
         finally:
             if self._trackers is not None:
-                self._trackers.close(self._outcome)
+                self._trackers.close(self._outcome or Outcome())
 
     def _train_numbers(self, state: TrainState, values: Mapping[str, float]) -> dict[str, float]:
         mine = dict(values)

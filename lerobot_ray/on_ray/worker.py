@@ -206,6 +206,7 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> int | Non
                     beside.settle()
                     if rank == 0:
                         logger.warning("rank %s was told to go (SIGTERM): saved step %d", host.leaving, state.step)
+                    beside.finish(stopped="a training process was told to go")
                     raise WorkerLeaves(host.leaving[0], state.step)
                 if host.reason or state.step >= config.steps:
                     break
