@@ -9,6 +9,7 @@ from lerobot_ray.checkpoint.commit import damaged_files
 from lerobot_ray.checkpoint.optimizer import GROUPS_NAME, SCHEDULER_NAME, STATE_NAME
 from lerobot_ray.core.errors import CheckpointError
 from lerobot_ray.core.layout import (
+    ADAPTER_WEIGHTS_NAME,
     CHECKPOINTS_DIR,
     CONFIG_NAME,
     LAST_LINK,
@@ -19,8 +20,6 @@ from lerobot_ray.core.layout import (
     TRAINING_STEP_NAME,
     WEIGHTS_NAME,
 )
-
-ADAPTER_WEIGHTS_NAME = "adapter_model.safetensors"
 
 
 def find_checkpoint(path: Path | str) -> Path:

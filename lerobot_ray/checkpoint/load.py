@@ -27,7 +27,14 @@ from lerobot_ray.checkpoint.snapshot import COMPILED_PREFIX, all_weights, averag
 from lerobot_ray.checkpoint.state import RunRecord, is_lerobot_checkpoint, load_record
 from lerobot_ray.checkpoint.tensors import open_tensors, placed_like, put, whole
 from lerobot_ray.core.errors import CheckpointError
-from lerobot_ray.core.layout import PRETRAINED_DIR, PRETRAINED_EMA_DIR, TRAINING_STATE_DIR, WEIGHTS_NAME
+from lerobot_ray.core.layout import (
+    ADAPTER_WEIGHTS_NAME,
+    PRETRAINED_DIR,
+    PRETRAINED_EMA_DIR,
+    TRAINING_STATE_DIR,
+    WEIGHTS_NAME,
+)
+from lerobot_ray.policies.adapters.attach import adapter_of
 
 __all__ = [
     "RunRecord",
@@ -58,7 +65,7 @@ def load_training_state(
     """
     checkpoint = Path(checkpoint)
     folder = checkpoint / TRAINING_STATE_DIR
-    load_weights(policy, checkpoint / PRETRAINED_DIR / WEIGHTS_NAME)
+    load_weights(policy, checkpoint / PRETRAINED_DIR / weights_name(policy))
     _check_names(optimizers, folder)
     for name, optimizer in optimizers.items():
         _load_optimizer(optimizer, state_folder(folder, name))
@@ -71,8 +78,9 @@ def load_training_state(
 
 
 def load_weights(policy: torch.nn.Module, path: Path) -> None:
-    """Fill a placed policy from a file of whole weights. Names and shapes must be the same ones."""
-    targets = all_weights(policy)
+    """Fill a placed policy, or its adapter, from a file of whole tensors. Names and shapes must be the same ones."""
+    adapter = adapter_of(policy)
+    targets = all_weights(policy) if adapter is None else adapter.weights()
     with open_tensors(path) as file:
         names = {name.replace(COMPILED_PREFIX, ""): name for name in file.keys()}  # noqa: SIM118  not a mapping
         shapes = {name: tuple(file.get_slice(stored).get_shape()) for name, stored in names.items()}
@@ -95,6 +103,11 @@ def load_weights(policy: torch.nn.Module, path: Path) -> None:
             )
         for name, stored in names.items():
             put(targets[name], file.get_tensor(stored))
+
+
+def weights_name(policy: torch.nn.Module) -> str:
+    """The file that holds what is trained of this policy."""
+    return WEIGHTS_NAME if adapter_of(policy) is None else ADAPTER_WEIGHTS_NAME
 
 
 def _check_names(optimizers: Mapping[str, Any], folder: Path) -> None:
@@ -161,7 +174,7 @@ def _load_average(ema: Any, policy: torch.nn.Module, checkpoint: Path) -> None:
         ema.num_updates = 0
         return
     averages = average_by_weight(policy, ema.shadow)
-    weights = checkpoint / PRETRAINED_EMA_DIR / WEIGHTS_NAME
+    weights = checkpoint / PRETRAINED_EMA_DIR / weights_name(policy)
     with open_tensors(weights) as file:
         if absent := sorted(averages.keys() - set(file.keys())):
             raise CheckpointError(f"{weights} does not fit the average: {len(absent)} missing: {_some(absent)}.")

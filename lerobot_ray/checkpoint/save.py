@@ -1,7 +1,8 @@
 """Writes a snapshot in LeRobot's layout, our own files beside LeRobot's. Every file is JSON or safetensors.
 
 pretrained_model/         config.json, model.safetensors, both processors with their states, train_config.json and
-                          lerobot_ray.json: a complete policy folder
+                          lerobot_ray.json: a complete policy folder; of an adapter run adapter_config.json and
+                          adapter_model.safetensors in place of the weights
 pretrained_model_ema/     the same with averaged weights; only with an average
 training_state/           training_step.json, lerobot_ray_state.json, rng_state.safetensors, optimizer and schedule
                           (in sub-folders when there are several), grad_scaler_state.json, ema_state.json
@@ -26,7 +27,14 @@ from lerobot_ray.config.encode import encode
 from lerobot_ray.config.files import save_train_config
 from lerobot_ray.config.train import TrainConfig
 from lerobot_ray.core.errors import ConfigError
-from lerobot_ray.core.layout import PRETRAINED_DIR, PRETRAINED_EMA_DIR, TRAINING_STATE_DIR, WEIGHTS_NAME
+from lerobot_ray.core.layout import (
+    ADAPTER_WEIGHTS_NAME,
+    PRETRAINED_DIR,
+    PRETRAINED_EMA_DIR,
+    TRAINING_STATE_DIR,
+    WEIGHTS_NAME,
+)
+from lerobot_ray.policies.adapters.files import write_settings
 from lerobot_ray.policies.config_file import save_config
 
 EMA_NAME = "ema_state.json"
@@ -45,6 +53,7 @@ def write_snapshot(
     """Fill `folder`, an open one of `commit.new_checkpoint`. Runs beside training, so it reads nothing that moves."""
     config = dataclasses.replace(config, policy=policy_config)
     model = {"config": config, "policy_config": policy_config, "processors": (preprocessor, postprocessor)}
+    model["adapter"] = snapshot.adapter
     write_policy_folder(folder / PRETRAINED_DIR, snapshot.weights, **model)
     if snapshot.ema is not None:
         write_policy_folder(folder / PRETRAINED_EMA_DIR, {**snapshot.weights, **snapshot.ema.weights}, **model)
@@ -58,11 +67,17 @@ def write_policy_folder(
     config: TrainConfig,
     policy_config: Any,
     processors: tuple[Any, Any],
+    adapter: Mapping[str, Any] | None = None,
 ) -> None:
-    """A folder that `--policy.path` takes, here and in LeRobot, and that is pushed to the Hub as it is."""
+    """A folder that `--policy.path` takes, here and in LeRobot, and that is pushed to the Hub as it is.
+
+    `adapter`: the weights are an adapter's, with these settings.
+    """
     folder.mkdir(parents=True)
     save_config(policy_config, folder)
-    write_tensors(weights, folder / WEIGHTS_NAME)
+    if adapter is not None:
+        write_settings(adapter, folder)
+    write_tensors(weights, folder / (WEIGHTS_NAME if adapter is None else ADAPTER_WEIGHTS_NAME))
     for processor in processors:
         processor.save_pretrained(folder)
     save_train_config(config, folder)

@@ -12,6 +12,7 @@ from lerobot_ray.checkpoint.optimizer import OptimizerState, portable
 from lerobot_ray.checkpoint.rng import rng_state
 from lerobot_ray.checkpoint.state import RunRecord
 from lerobot_ray.checkpoint.tensors import HostCopies, is_in_parts
+from lerobot_ray.policies.adapters.attach import adapter_of
 
 COMPILED_PREFIX = "_orig_mod."
 
@@ -36,6 +37,8 @@ class Snapshot:
     ema: EmaState | None
     scaler: dict[str, Any] | None
     rng: dict[str, torch.Tensor]
+    adapter: dict[str, Any] | None = None
+    """The settings of the adapter whose weights these are; None: they are a whole policy's."""
 
     @property
     def num_bytes(self) -> int:
@@ -68,8 +71,8 @@ def take_snapshot(
     is one at a time.
     """
     copies = HostCopies(keeps=rank == 0)
-    own = named_weights(policy)
-    weights = copies.of(own)
+    weights = copies.of(saved_weights(policy))
+    adapter = adapter_of(policy)
     states = {name: _optimizer_state(optimizer, copies) for name, optimizer in optimizers.items()}
     average = copies.of(average_by_weight(policy, ema.shadow)) if ema is not None else {}
     if not copies.keeps:
@@ -83,7 +86,14 @@ def take_snapshot(
         ema=EmaState(average, ema.num_updates, ema.config) if ema is not None else None,
         scaler=scaler.state_dict() if scaler is not None and scaler.is_enabled() else None,
         rng=rng_state(),
+        adapter=dict(adapter.settings) if adapter is not None else None,
     )
+
+
+def saved_weights(policy: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The live tensors that a checkpoint holds, by their names in it: the adapter's, or all of the policy."""
+    adapter = adapter_of(policy)
+    return named_weights(policy) if adapter is None else adapter.weights()
 
 
 def named_weights(policy: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -97,7 +107,7 @@ def named_weights(policy: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def average_by_weight(policy: torch.nn.Module, shadow: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Averaged parameters under the names of the weights they are averages of."""
-    state = {identity_of(tensor): name for name, tensor in named_weights(policy).items()}
+    state = {identity_of(tensor): name for name, tensor in saved_weights(policy).items()}
     parameters = dict(policy.named_parameters())
     return {state[identity_of(parameters[name])]: tensor for name, tensor in shadow.items()}
 

@@ -21,6 +21,8 @@ DEFAULT_VIDEO_FILE_MB = 200
 # Policy folder and checkpoint
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+ADAPTER_CONFIG_NAME = "adapter_config.json"
+ADAPTER_WEIGHTS_NAME = "adapter_model.safetensors"
 TRAIN_CONFIG_NAME = "train_config.json"
 OWN_CONFIG_NAME = "lerobot_ray.json"
 """Settings of a run that LeRobot does not know, beside `train_config.json`, whose strict parser would refuse them."""

@@ -1,7 +1,7 @@
 """An exponential moving average of the parameters, LeRobot's schedule, kept shard by shard beside the trained ones.
 
-Parameters only, as there: buffers are the live model's. Each rank averages what it holds, so nothing is gathered and
-sharded models need no more than sharded room.
+Trained parameters only: buffers and what is frozen are the live model's. Each rank averages what it holds, so nothing
+is gathered and sharded models need no more than sharded room.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Ema:
     def __init__(self, policy: torch.nn.Module, config: EmaConfig) -> None:
         self.config = config
         self.num_updates = 0
-        self._live = dict(policy.named_parameters())
+        self._live = {name: parameter for name, parameter in policy.named_parameters() if parameter.requires_grad}
         self.shadow = {name: parameter.detach().clone() for name, parameter in self._live.items()}
 
     @torch.no_grad()

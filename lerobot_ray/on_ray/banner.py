@@ -18,6 +18,7 @@ def banner(setup: RunSetup, workers: Workers, *, where: str) -> str:
     held_out = f", {len(setup.held_out_ids)} samples held out" if setup.held_out_ids is not None else ""
     lines = [
         ("policy", f"{config.policy.type} on {setup.spec.metadata.repo_id}"),  # type: ignore[union-attr]
+        *([("adapter", adapter_line(setup))] if setup.adapter is not None else []),
         ("workers", f"{count}, {where}"),
         (
             "batch",
@@ -36,3 +37,16 @@ def banner(setup: RunSetup, workers: Workers, *, where: str) -> str:
     ]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:>{width}}  {value}" for name, value in lines)
+
+
+def adapter_line(setup: RunSetup) -> str:
+    """The adapter's method, its base, and how little of the policy is trained."""
+    plan, size = setup.adapter, setup.adapter_size
+    assert plan is not None
+    settings = plan.settings or {"peft_type": plan.peft.method_type.upper(), "r": plan.peft.r}  # type: ignore[union-attr]
+    rank = f" of rank {settings['r']}" if settings.get("r") else ""
+    text = f"{settings['peft_type']}{rank} on {plan.base}"
+    if size is None:
+        return text
+    share = 100 * size.trained / max(1, size.total)
+    return f"{text}: {size.trained:,} parameters trained of {size.total:,} ({share:.2g} %)"

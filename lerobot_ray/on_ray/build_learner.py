@@ -16,6 +16,7 @@ from lerobot_ray.engine.parallel import place
 from lerobot_ray.engine.schedule import build_schedules
 from lerobot_ray.on_ray.outline import without_pretrained
 from lerobot_ray.on_ray.run_setup import RunSetup
+from lerobot_ray.policies.adapters.plan import build_adapted
 from lerobot_ray.policies.registry import build_policy
 
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -31,12 +32,15 @@ def build_learner(setup: RunSetup, *, device: torch.device, world_size: int, has
     precision = autocast_precision(config.accelerator, policy_config, device=device.type)
     dtype = PRECISIONS[precision]
     torch.manual_seed(setup.seed)
-    policy = build_policy(
-        without_pretrained(policy_config) if has_weights else policy_config,
-        dataset_stats=setup.stats,
-        dataset_meta=setup.spec.metadata,
-        device="cpu" if is_sharded(config.parallelism) else str(device),
-    )
+    build: dict[str, Any] = {
+        "dataset_stats": setup.stats,
+        "dataset_meta": setup.spec.metadata,
+        "device": "cpu" if is_sharded(config.parallelism) else str(device),
+    }
+    if setup.adapter is not None:  # of which a checkpoint holds no base
+        policy = build_adapted(policy_config, setup.adapter, loads_weights=not has_weights, **build)
+    else:
+        policy = build_policy(without_pretrained(policy_config) if has_weights else policy_config, **build)
     policy.noise_seed = setup.seed
     placed = place(
         policy,

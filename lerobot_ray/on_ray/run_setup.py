@@ -29,6 +29,7 @@ from lerobot_ray.data.order import Order, build_order
 from lerobot_ray.data.sample import SampleSpec
 from lerobot_ray.data.storage import LocalStorage, open_storage
 from lerobot_ray.data.windows import delta_offsets
+from lerobot_ray.policies.adapters.plan import AdapterPlan, AdapterSize, adapter_size, plan_adapter, policy_of_run
 from lerobot_ray.policies.features import set_features
 from lerobot_ray.processing import Pipeline, processors_for_run, with_imagenet_stats
 from lerobot_ray.tracking.build import TrackingPlan, plan_tracking
@@ -68,6 +69,9 @@ class RunSetup:
     """Sample ids of `held_out` to evaluate on."""
     resume_from: Path | None = None
     """The checkpoint this run continues, unless it has written a newer one itself."""
+    adapter: AdapterPlan | None = None
+    """What is trained in place of the whole policy."""
+    adapter_size: AdapterSize | None = None
     not_ours: tuple[tuple[str, int], ...] = ()
     """Checkpoints in the output folder that this run does not continue: (name, time of its manifest)."""
     stop_at: int | None = None
@@ -119,6 +123,11 @@ def plan_run(
     seed = config.seed or 0
     config = _with_features(config, metadata, device)
     policy: Any = config.policy
+    adapter = plan_adapter(policy, config.peft, checkpoint=resume_from and resume_from / PRETRAINED_DIR)
+    size = None
+    if adapter is not None:
+        size = adapter_size(policy, adapter)
+        config = dataclasses.replace(config, policy=policy_of_run(policy, adapter))
     offsets = delta_offsets(
         metadata.features, policy.observation_delta_indices, policy.action_delta_indices, policy.reward_delta_indices
     )
@@ -179,14 +188,14 @@ def plan_run(
         held_out=dataclasses.replace(spec, selection=held_out, cache=None) if held_out is not None else None,
         held_out_ids=_held_out_ids(config, metadata, held_out) if held_out is not None else None,
         resume_from=resume_from,
+        adapter=adapter,
+        adapter_size=size,
         not_ours=not_ours,
     )
 
 
 def refuse_what_is_not_built(config: TrainConfig) -> None:
     """ConfigError for settings that are described but not trained with yet, rather than silence."""
-    if config.peft is not None or (config.policy is not None and config.policy.use_peft):
-        raise ConfigError("adapters (peft) are not trained by this release yet. Leave out peft.*.")
     if config.sample_weighting is not None:
         raise ConfigError("sample weights are not used by this release yet. Leave out sample_weighting.*.")
     if config.job.target not in (None, "local"):

@@ -7,6 +7,7 @@ call `save_pretrained` and `from_pretrained`. A policy of another package needs 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
@@ -65,6 +66,10 @@ class PretrainedPolicy(nn.Module):
     """Class names of the modules that are sharded as one unit each; empty: found by `blocks.fsdp_wrap_units`."""
     checkpoint_classes: ClassVar[tuple[str, ...]] = ()
     """Class names of the modules whose activations may be recomputed; empty: the FSDP units."""
+    adapter_targets: ClassVar[str | None] = None
+    """Modules that get an adapter when nobody names any: a regular expression over their names."""
+    adapter_saved: ClassVar[tuple[str, ...]] = ()
+    """Modules that are trained in full beside an adapter, and saved with it."""
     fsdp_forward_methods: ClassVar[tuple[str, ...]] = ("select_action", "predict_action_chunk")
     """Methods besides `forward` that run the network, which FSDP has to be told of."""
 
@@ -111,6 +116,12 @@ class PretrainedPolicy(nn.Module):
         folder = policy_folder(pretrained_name_or_path, revision=revision, **download)
         if config is None:
             config = read_config(folder)
+        if config.use_peft:
+            from lerobot_ray.policies.adapters.load import load_adapted
+
+            config = copy.copy(config)
+            config.pretrained_path, config.pretrained_revision = str(pretrained_name_or_path), revision
+            return load_adapted(config)
         if not isinstance(config, cls.config_class):
             raise PolicyError(
                 f"{folder / CONFIG_NAME} describes a policy of type {config.type}, not {cls.name}. "
@@ -130,6 +141,11 @@ class PretrainedPolicy(nn.Module):
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         save_config(self.config, folder)
+        if self.config.use_peft:
+            from lerobot_ray.policies.adapters.load import save_adapter
+
+            save_adapter(self, folder, state_dict)
+            return
         save_weights(self.state_dict() if state_dict is None else state_dict, folder / WEIGHTS_NAME)
 
     def get_optim_params(self) -> Iterable[Any]:

@@ -54,10 +54,15 @@ def build_policy(
     """The policy `config` describes: fresh, or with the weights of `config.pretrained_path`.
 
     Features must be filled in. `device` replaces `config.device`. Fresh weights come from torch's generator; weights
-    that are loaded into a native policy must fit key by key.
+    that are loaded into a native policy must fit key by key. With `config.use_peft` the path is an adapter's, and what
+    comes back is its base with the adapter on it.
     """
     from lerobot_ray.policies.protocol import PretrainedPolicy, resolve_device
 
+    if config.use_peft:
+        from lerobot_ray.policies.adapters.load import load_adapted
+
+        return load_adapted(config, dataset_stats=dataset_stats, dataset_meta=dataset_meta, device=device)
     if getattr(config, "is_lerobot", False):
         from lerobot_ray.policies import lerobot_bridge
 

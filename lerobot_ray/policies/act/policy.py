@@ -28,6 +28,12 @@ class ACTPolicy(PretrainedPolicy):
     name: ClassVar[str] = "act"
     fsdp_wrap_classes: ClassVar[tuple[str, ...]] = ("EncoderLayer", "DecoderLayer", "BasicBlock", "Bottleneck")
 
+    # Attention is left out: torch keeps its projections as parameters of one module, which adapters cannot replace.
+    adapter_targets: ClassVar[str | None] = (
+        r"model\.((vae_)?encoder|decoder)\.layers\.\d+\.linear[12]|model\.(vae_)?encoder_\w+_proj"
+    )
+    adapter_saved: ClassVar[tuple[str, ...]] = ("action_head",)
+
     config: ACTConfig
 
     def __init__(self, config: ACTConfig, *, dataset_stats: Stats | None = None, dataset_meta: Any = None) -> None:

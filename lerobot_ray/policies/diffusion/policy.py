@@ -26,6 +26,11 @@ class DiffusionPolicy(PretrainedPolicy):
     name: ClassVar[str] = "diffusion"
     fsdp_wrap_classes: ClassVar[tuple[str, ...]] = ("ResidualBlock", "BasicBlock", "Bottleneck")
 
+    adapter_targets: ClassVar[str | None] = (
+        r"diffusion\.unet\.(down|mid|up)_modules\.\d+(\.\d+)?\.(conv[12]\.block\.0|cond_encoder\.1)"
+    )
+    adapter_saved: ClassVar[tuple[str, ...]] = ("final_conv",)
+
     config: DiffusionConfig
 
     def __init__(
