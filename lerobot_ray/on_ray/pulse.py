@@ -23,6 +23,8 @@ LOOK_AFTER_S = 15.0
 TRAINING, FETCHING, SAVING, EVALUATING, STARTING = "training", "waiting for samples", "saving", "evaluating", "starting"
 _COLLECTIVE_FILES = ("torch/distributed/", "torch\\distributed\\", "ray/train/")
 _COLLECTIVE_FUNCTIONS = ("_engine_run_backward",)  # DDP exchanges gradients in there
+# Where the host waits for the device, on which a collective may hang.
+_DEVICE_FUNCTIONS = (("engine/finite.py", "_judge"), ("engine/meters.py", "window"), ("engine/step.py", "move"))
 _LIBRARIES = ("site-packages", "dist-packages", "lib/python")
 
 
@@ -97,6 +99,8 @@ def place_of(frame: FrameType | None) -> tuple[str, bool]:
     while frame is not None:
         file, function = frame.f_code.co_filename, frame.f_code.co_name
         if any(part in file for part in _COLLECTIVE_FILES) or function in _COLLECTIVE_FUNCTIONS:
+            is_in_collective = True
+        if any(file.endswith(name) and function == waits for name, waits in _DEVICE_FUNCTIONS):
             is_in_collective = True
         if not where and not any(part in file for part in _LIBRARIES):
             where = f"{function} ({file}:{frame.f_lineno})"

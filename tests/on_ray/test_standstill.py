@@ -72,8 +72,26 @@ def test_a_pulse_says_what_its_thread_does(monkeypatch):
     assert not beats[0].is_in_collective
 
 
-def test_a_line_in_torch_distributed_is_a_collective():
-    source = "def barrier():\n    return sys._getframe()\nframe = barrier()"
+@pytest.mark.parametrize(
+    ("file", "function", "waits"),
+    [
+        ("/x/torch/distributed/c10d.py", "barrier", True),
+        ("/x/torch/autograd/graph.py", "_engine_run_backward", True),
+        ("/x/lerobot_ray/engine/finite.py", "_judge", True),
+        ("/x/policy.py", "forward", False),
+    ],
+)
+def test_where_a_thread_waits_for_others(file, function, waits):
     names = {"sys": sys}
-    exec(compile(source, "/x/torch/distributed/c10d.py", "exec"), names)
-    assert place_of(names["frame"])[1]
+    exec(compile(f"def {function}():\n    return sys._getframe()\nframe = {function}()", file, "exec"), names)
+    assert place_of(names["frame"]) == (f"{function} ({file}:2)", waits)
+
+
+def test_the_functions_that_wait_for_a_device_are_there():
+    from lerobot_ray.engine import finite, meters, step
+    from lerobot_ray.on_ray.pulse import _DEVICE_FUNCTIONS
+
+    found = [(finite, finite.FiniteWatch._judge), (meters, meters.Meters.window), (step, step.move)]
+    for (file, name), (module, function) in zip(_DEVICE_FUNCTIONS, found, strict=True):
+        assert module.__file__.endswith(file)
+        assert function.__name__ == name
