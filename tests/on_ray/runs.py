@@ -91,10 +91,11 @@ def train_one_after_another(arguments) -> None:
         train_worker(run)
 
 
-def start_apart(arguments: list[str], log: Path) -> subprocess.Popen:
+def start_apart(arguments: list[str], log: Path, *, environment: dict[str, str] | None = None) -> subprocess.Popen:
     """The run as a user starts it: a process of its own, which starts a Ray of its own."""
+    command = [sys.executable, "-m", "lerobot_ray.train", *arguments]
     with log.open("ab") as out:
-        return subprocess.Popen([sys.executable, "-m", "lerobot_ray.train", *arguments], stdout=out, stderr=out)
+        return subprocess.Popen(command, stdout=out, stderr=out, env=environment)
 
 
 def wait_until(condition: Callable[[], object], *, within_s: float = 60.0) -> None:

@@ -116,9 +116,12 @@ def test_told_to_go_while_an_episode_cannot_be_read(ray_cluster, root, tmp_path)
 
 
 def test_a_rank_that_stands_still_is_named_within_a_minute(root, tmp_path):
-    output_dir, log = tmp_path / "run", tmp_path / "log"
+    """Started as by a user, with Ray's password left to us: nothing of it is said, nothing is left in the home folder."""
+    output_dir, log, home = tmp_path / "run", tmp_path / "log", tmp_path / "home"
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"} | {"HOME": str(home)}
     flags = ["--ray.num_workers=2", "--num_workers=0", "--steps=12", "--save_freq=4"]
-    driver = start_apart(command(root, output_dir, *flags), log)
+    driver = start_apart(command(root, output_dir, *flags), log, environment=environment)
     wait_until(lambda: reached(output_dir, 3), within_s=LONG_S)
     frozen = psutil.Process(training_workers(driver.pid)[0])
     frozen.suspend()
@@ -126,6 +129,8 @@ def test_a_rank_that_stands_still_is_named_within_a_minute(root, tmp_path):
     frozen.resume()
     assert driver.wait(timeout=LONG_S) == 0, log.read_text()
     assert starts(output_dir) == [0]
+    assert not (home / ".ray").exists()
+    assert "uthentication" not in log.read_text()
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(ray_cluster, root, tmp_path, capsys):
