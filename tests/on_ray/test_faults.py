@@ -116,7 +116,7 @@ def test_told_to_go_while_an_episode_cannot_be_read(ray_cluster, root, tmp_path)
 
 
 def test_a_rank_that_stands_still_is_named_within_a_minute(root, tmp_path):
-    """Started as by a user, with Ray's password left to us: nothing of it is said, nothing is left in the home folder."""
+    """Started as by a user, who is told nothing of Ray's password and finds nothing of it in the home folder."""
     output_dir, log, home = tmp_path / "run", tmp_path / "log", tmp_path / "home"
     home.mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"} | {"HOME": str(home)}
