@@ -10,11 +10,14 @@ Ray is updated, `tests/on_ray/test_faults.py` fails without it).
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from typing import Any
 
 import ray
+
+logger = logging.getLogger(__name__)
 
 _told = threading.Event()
 
@@ -27,7 +30,10 @@ def listen() -> None:
     """From inside Ray Train's training thread: note SIGTERM down from now on."""
     _told.clear()
     actor: Any = ray.get_runtime_context().current_actor
-    ray.get(actor.execute.remote(_set_handler))
+    try:
+        ray.get(actor.execute.remote(_set_handler))
+    except (AttributeError, ray.exceptions.RayError) as error:  # not worth a run
+        logger.warning("a training process that is told to go will not save first: %s", error)
 
 
 def _set_handler() -> None:
