@@ -195,7 +195,7 @@ def checkpoint(args: argparse.Namespace) -> list[dict[str, Any]]:
     from lerobot_ray.checkpoint.optimizer import save_optimizer_state
     from lerobot_ray.checkpoint.snapshot import take_snapshot
     from lerobot_ray.checkpoint.state import RunRecord
-    from lerobot_ray.checkpoint.tensors import write_tensors
+    from lerobot_ray.checkpoint.tensors import HostCopies, write_tensors
     from lerobot_ray.checkpoint.writer import CheckpointWriter
 
     def write(snapshot: Any, folder: Path) -> None:
@@ -211,11 +211,12 @@ def checkpoint(args: argparse.Namespace) -> list[dict[str, Any]]:
             moments = {name: torch.ones_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
             optimizer.state[parameter] = {"step": torch.tensor(1.0), **moments}
 
-        def snapshot(step: int, policy: Any = policy, optimizer: Any = optimizer) -> Any:
+        parts = {"policy": policy, "optimizers": {"main": optimizer}, "schedules": {}, "ema": None, "rank": 0}
+        parts["copies"] = HostCopies(keeps=True)
+
+        def snapshot(step: int, parts: dict[str, Any] = parts) -> Any:
             record = RunRecord(step=step, samples_seen=step, seed=0, global_batch=1, world_size=1)
-            return take_snapshot(
-                policy=policy, optimizers={"main": optimizer}, schedules={}, ema=None, record=record, rank=0
-            )
+            return take_snapshot(record=record, **parts)
 
         with tempfile.TemporaryDirectory() as folder:
             waiting_s, stalls_s = [], []

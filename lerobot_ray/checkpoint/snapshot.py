@@ -63,6 +63,7 @@ def take_snapshot(
     scaler: Any | None = None,
     record: RunRecord,
     rank: int,
+    copies: HostCopies | None = None,
 ) -> Snapshot | None:
     """Collective: every rank calls this. The run as it is now; None on all ranks but the first.
 
@@ -70,7 +71,8 @@ def take_snapshot(
     time. A snapshot takes as much host memory as the checkpoint will take on disk: wait for the writer first, and there
     is one at a time.
     """
-    copies = HostCopies(keeps=rank == 0)
+    copies = copies or HostCopies(keeps=rank == 0)
+    copies.begin()
     weights = copies.of(saved_weights(policy))
     adapter = adapter_of(policy)
     states = {name: _optimizer_state(optimizer, copies) for name, optimizer in optimizers.items()}

@@ -12,6 +12,7 @@ import torch
 from lerobot_ray.checkpoint.save import write_snapshot
 from lerobot_ray.checkpoint.snapshot import take_snapshot
 from lerobot_ray.checkpoint.state import RunRecord
+from lerobot_ray.checkpoint.tensors import HostCopies
 from lerobot_ray.checkpoint.writer import CheckpointWriter
 from lerobot_ray.data.metadata import features_fingerprint
 from lerobot_ray.data.order import Order
@@ -37,6 +38,7 @@ class Saver:
         self._setup, self._learner, self._order = setup, learner, order
         self._rank, self._world_size = rank, world_size
         self._writer = None
+        self._copies = HostCopies(keeps=rank == 0)
         self._metric = config.best_metric
         if rank == 0:
             self._writer = CheckpointWriter(
@@ -70,6 +72,7 @@ class Saver:
             scaler=self._learner.scaler,
             record=self._record(state),
             rank=self._rank,
+            copies=self._copies,
         )
         if self._writer is not None and snapshot is not None:
             self._writer.submit(snapshot)

@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 
 from lerobot_ray.checkpoint.commit import verify
 from lerobot_ray.checkpoint.save import check_format
-from lerobot_ray.checkpoint.snapshot import named_weights
+from lerobot_ray.checkpoint.snapshot import named_weights, take_snapshot
+from lerobot_ray.checkpoint.tensors import HostCopies
 from lerobot_ray.config.files import load_train_config
 from lerobot_ray.config.optim import MultiAdamConfig
 from lerobot_ray.core.errors import ConfigError
@@ -106,6 +107,19 @@ def test_averaged_weights_are_a_policy_of_their_own(saved):
     assert all(torch.equal(parameters[name], value) for name, value in shadow.items())
     live = dict(run.policy.named_parameters())
     assert any(not torch.equal(live[name], value) for name, value in shadow.items())
+
+
+def test_the_memory_of_a_snapshot_is_used_again():
+    run, copies = make_run(), HostCopies(keeps=True)
+    run.train(1)
+    first = take_snapshot(**run.parts(), record=run.record(), rank=0, copies=copies)
+    places = {name: value.data_ptr() for name, value in first.weights.items()}
+    run.train(1)
+    now = run.tensors()
+    second = take_snapshot(**run.parts(), record=run.record(), rank=0, copies=copies)
+    assert {name: value.data_ptr() for name, value in second.weights.items()} == places
+    assert all(torch.equal(value, now[f"weight/{name}"]) for name, value in second.weights.items())
+    assert torch.equal(second.optimizers["main"]["state"][0]["exp_avg"], now["main/0/exp_avg"])
 
 
 def test_a_snapshot_stays_as_it_was_while_training_goes_on(tmp_path):
