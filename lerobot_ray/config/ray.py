@@ -23,7 +23,7 @@ class RayConfig:
     placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
     """How training processes are placed on nodes."""
     storage_path: str | None = None
-    """Shared folder or object-store URL for checkpoints, for clusters of several nodes; null: `output_dir`."""
+    """Folder that all nodes share: a relative `output_dir` lies in it; null: in the folder the command runs in."""
     max_failures: int = 3
     """How often lost workers are replaced before the run gives up; -1: always. Preempted nodes do not count."""
     min_workers: int | None = None
@@ -43,6 +43,11 @@ class RayConfig:
                 raise ConfigError(f"ray.{name}={count} must be at least 1, or null for automatic.")
         if self.num_workers is not None and self.min_workers is not None and self.min_workers > self.num_workers:
             raise ConfigError(f"ray.min_workers={self.min_workers} is more than ray.num_workers={self.num_workers}.")
+        if self.storage_path is not None and "://" in self.storage_path:
+            raise ConfigError(
+                f"ray.storage_path={self.storage_path}: checkpoints are written to folders, renamed when they are "
+                "complete, which object stores cannot do. Give a folder that all nodes share."
+            )
         if self.max_failures < -1:
             raise ConfigError(f"ray.max_failures={self.max_failures} must be 0 or more, or -1 for no limit.")
         for name in ("hang_timeout_s", "resize_interval_s"):

@@ -208,6 +208,12 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
         config,
         dataset=dataset,
         policy=policy,
-        output_dir=Path(config.output_dir).expanduser().absolute(),
+        output_dir=_base(config) / Path(config.output_dir).expanduser(),
         checkpoint_path=config.checkpoint_path and Path(config.checkpoint_path).expanduser().absolute(),
     )
+
+
+def _base(config: TrainConfig) -> Path:
+    """What a relative output folder is relative to."""
+    shared = config.ray.storage_path
+    return Path(shared).expanduser().absolute() if shared else Path.cwd()

@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -189,3 +190,17 @@ def test_a_resumed_run_keeps_the_order_of_its_checkpoint(tmp_path, toy_root):
     assert with_order_of_checkpoint(config, None).dataset.order is None
     asked = parse_train_config(command(toy_root, tmp_path / "run", "--dataset.order=frames"))
     assert with_order_of_checkpoint(asked, tmp_path).dataset.order == "frames"
+
+
+def test_a_relative_output_folder_lies_where_all_nodes_see_it(tmp_path, toy_root):
+    from lerobot_ray.config.parse import parse_train_config
+    from lerobot_ray.on_ray.trainer import with_absolute_paths
+
+    shared = f"--ray.storage_path={tmp_path}"
+    folders = {"runs/a": tmp_path / "runs" / "a", "/elsewhere/a": Path("/elsewhere/a")}
+    for given, wanted in folders.items():
+        config = parse_train_config(command(toy_root, Path(given), shared))
+        assert with_absolute_paths(config).output_dir == wanted
+    assert with_absolute_paths(parse_train_config(command(toy_root, Path("a")))).output_dir == Path.cwd() / "a"
+    with pytest.raises(ConfigError, match="object stores"):
+        RayConfig(storage_path="s3://bucket/runs")
