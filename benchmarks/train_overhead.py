@@ -432,12 +432,16 @@ def _idle_worker(arguments: dict[str, Any]) -> None:
 
 
 def memory(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """100 M parameters in blocks, three steps of AdamW; what the process held before the model is taken off."""
+    """200 M parameters in blocks, three steps of AdamW; what the process held after a tiny model's step is taken off.
+
+    Freed memory is given back at once (MALLOC_MMAP_THRESHOLD_), as a GPU's allocator would count it.
+    """
+    import torch.multiprocessing
+
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
     rows = []
     for shards in args.shards:
         with tempfile.TemporaryDirectory() as folder:
-            import torch.multiprocessing
-
             torch.multiprocessing.spawn(_shard_worker, (shards, folder), nprocs=shards)
             peaks = [float((Path(folder) / str(rank)).read_text()) for rank in range(shards)]
         rows.append({"shards": shards, "peak_gb_per_rank": [round(peak, 2) for peak in sorted(peaks)]})
@@ -447,14 +451,24 @@ def memory(args: argparse.Namespace) -> list[dict[str, Any]]:
 def _shard_worker(rank: int, shards: int, folder: str) -> None:
     import torch
 
-    from lerobot_ray.config.parallel import AcceleratorConfig, FsdpConfig, ParallelismConfig
-    from lerobot_ray.engine.parallel import place
-
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29517")
     torch.distributed.init_process_group("gloo", rank=rank, world_size=shards)
+    _steps_of(4, 64, shards)  # brings in what torch imports on the way
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    policy = torch.nn.Sequential(*(torch.nn.Sequential(torch.nn.Linear(1024, 1024)) for _ in range(96)))
+    _steps_of(48, 2048, shards)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (Path(folder) / str(rank)).write_text(str((peak - before) * 1024 / 1e9))
+    torch.distributed.destroy_process_group()
+
+
+def _steps_of(layers: int, width: int, shards: int) -> None:
+    import torch
+
+    from lerobot_ray.config.parallel import AcceleratorConfig, FsdpConfig, ParallelismConfig
+    from lerobot_ray.engine.parallel import place
+
+    policy = torch.nn.Sequential(*(torch.nn.Sequential(torch.nn.Linear(width, width)) for _ in range(layers)))
     placed = place(
         policy,
         device=torch.device("cpu"),
@@ -465,12 +479,9 @@ def _shard_worker(rank: int, shards: int, folder: str) -> None:
     forward: Any = placed.forward
     optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-4, foreach=False)
     for _ in range(3):
-        forward(torch.ones(4, 1024)).square().mean().backward()
+        forward(torch.ones(4, width)).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    (Path(folder) / str(rank)).write_text(str((peak - before) * 1024 / 1e9))
-    torch.distributed.destroy_process_group()
 
 
 # Writing it down

@@ -66,9 +66,9 @@ def train(
     stream, meters, watch = iter(batches), Meters(), FiniteWatch(learner.policy)
     saved_at = state.step
     stop = False
+    learner.policy.train()
     while state.step < settings.steps and not stop:
         seed_step(settings.seed, state.step, host.rank)
-        learner.policy.train()
         with meters.timed("step_s"):
             result, took = _one_step(learner, stream, settings, host.device, meters)
         if settings.skips_nonfinite:
