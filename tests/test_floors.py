@@ -16,8 +16,10 @@ FLOORS = [
     ["hub", "tracking", "envs"],
     ["engine", "report_page", "cluster_files"],
     ["on_ray"],
+    ["sweeps"],
     ["entry modules"],
 ]
+WITH_RAY = ("on_ray", "sweeps")
 FLOOR = {folder: number for number, folders in enumerate(FLOORS) for folder in folders}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
@@ -58,10 +60,12 @@ def test_imports_go_down(path):
     assert not wrong, f"{path} imports {wrong[0]}, which is not below {here}. Take what you need as an argument."
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if folder_of(path) != "on_ray"], ids=name_of)
-def test_only_on_ray_imports_ray(path):
+@pytest.mark.parametrize("path", [path for path in MODULES if folder_of(path) not in WITH_RAY], ids=name_of)
+def test_only_two_folders_import_ray(path):
     wrong = [name for name in imported_names(path) if name.split(".")[0] == "ray"]
-    assert not wrong, f"{name_of(path)} imports {wrong[0]}. Ray belongs in on_ray/; take a callable as an argument."
+    assert not wrong, (
+        f"{name_of(path)} imports {wrong[0]}. Ray belongs in {' and '.join(WITH_RAY)}; take a callable as an argument."
+    )
 
 
 def test_entry_modules_are_nobodys_parts():

@@ -14,6 +14,7 @@ ENTRIES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 WRONG_ARGUMENTS = {
     "train": ["--dataset.repo_id=a/b", "--policy.type=act", "--policy.chunk_sise=3"],
     "dataset": ["no-such-command"],
+    "tune": ["--sweep=/nonexistent.yaml", "--dataset.repo_id=a/b", "--policy.type=act"],
     "cluster": ["check", "no-such-file.yaml"],
 }
 """Command lines that describe nothing, of the entries that take one."""

@@ -59,10 +59,10 @@ class Board:
         return self._fatal
 
 
-def start_board() -> Any:
+def start_board(kind: type[Board] = Board) -> Any:
     """The board of one run; it lives as long as the driver, on the driver's node: others may be lost."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, max_restarts=0, scheduling_strategy=here)(Board).remote()
+    return ray.remote(num_cpus=0, max_restarts=0, scheduling_strategy=here)(kind).remote()
 
 
 class BoardHandler(logging.Handler):
