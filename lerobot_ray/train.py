@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
 
 from lerobot_ray.config.help import help_text
+from lerobot_ray.config.job import is_remote
 from lerobot_ray.config.parse import chosen_kinds, gather, parse_train_config
 from lerobot_ray.config.train import TrainConfig, default_output_dir, run_name
 from lerobot_ray.core.errors import LerobotRayError
+from lerobot_ray.jobs.deadline import TIMED_OUT, deadline_of_job
+from lerobot_ray.jobs.hub_repo import fetch_descriptions
 
 USAGE = "python -m lerobot_ray.train --dataset.repo_id=USER/NAME --policy.type=act [--flag=value …]"
 ABOUT = (
@@ -29,7 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "--help" in words or "-h" in words:
             print(help_page([word for word in words if word not in ("--help", "-h")]))
             return 0
-        config = parse_train_config(words)
+        goes_elsewhere = any(word.startswith("--job.target") for word in words)
+        config = parse_train_config(words, fetch=fetch_descriptions if goes_elsewhere else None)
+        if is_remote(config.job):
+            from lerobot_ray.jobs.command import submit_run
+
+            return submit_run(words, config.job)
     except LerobotRayError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -39,7 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     from lerobot_ray.on_ray.trainer import train  # not before: ray and torch take seconds to import
 
-    return train(config)
+    deadline = deadline_of_job(os.environ)
+    code = train(config)
+    if deadline is None or not deadline.passed:
+        return code
+    print("the time of this job is up (job.timeout)", file=sys.stderr)
+    return TIMED_OUT
 
 
 def help_page(words: Sequence[str]) -> str:

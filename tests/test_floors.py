@@ -16,7 +16,7 @@ FLOORS = [
     ["hub", "tracking", "envs"],
     ["engine", "report_page", "cluster_files"],
     ["on_ray"],
-    ["sweeps"],
+    ["sweeps", "jobs"],
     ["entry modules"],
 ]
 WITH_RAY = ("on_ray", "sweeps")

@@ -16,6 +16,7 @@ WRONG_ARGUMENTS = {
     "dataset": ["no-such-command"],
     "tune": ["--sweep=/nonexistent.yaml", "--dataset.repo_id=a/b", "--policy.type=act"],
     "cluster": ["check", "no-such-file.yaml"],
+    "submit": ["--", "--dataset.repo_id=a/b", "--policy.type=act", "--policy.chunk_sise=3"],
 }
 """Command lines that describe nothing, of the entries that take one."""
 

@@ -10,7 +10,8 @@
     ├── PolicyError          features, weights or options a policy cannot use        (also a ValueError)
     ├── ProcessorError       a processing pipeline that cannot be built or applied   (also a ValueError)
     ├── CheckpointError      a checkpoint that is not whole, or of another run       (also a ValueError)
-    └── EnvError             an environment that cannot be built or does not fit a policy (also a ValueError)
+    ├── EnvError             an environment that cannot be built or does not fit a policy (also a ValueError)
+    └── JobError             a job that cannot be submitted, watched or stopped
 
 Errors cross processes, so each is rebuilt from the arguments of its own `__init__` (a test pickles them all).
 """
@@ -78,6 +79,10 @@ class CheckpointError(LerobotRayError, ValueError):
 
 class EnvError(LerobotRayError, ValueError):
     """An environment that cannot be built, or does not fit the policy that shall act in it."""
+
+
+class JobError(LerobotRayError):
+    """A job that cannot be submitted, watched or stopped."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
