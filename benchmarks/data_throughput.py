@@ -14,16 +14,19 @@ One run measures, one after the other so that they do not disturb each other, `-
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import multiprocessing
 import os
 import statistics
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_enable_metrics_collection", "0")  # as a run that starts its own Ray
 
 import av
 import numpy as np
@@ -86,7 +89,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--cache-gb", type=float, default=6.0)
     parser.add_argument("--cache-dir", type=Path, default=None)
     parser.add_argument("--warm", action="store_true", help="one full epoch first, so that a cache is full")
-    parser.add_argument("--block-mb", type=int, default=64)
+    parser.add_argument("--block-mb", type=int, default=128)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peer-python")
@@ -147,6 +150,10 @@ def ours_through_ray(
     from lerobot_ray.on_ray.ingest import BlockStream, IngestOptions
 
     torch.set_num_threads(1)
+    cache_dir = None
+    if spec.cache is not None and spec.cache.directory is None:  # an empty one: what the last round left is not ours
+        cache_dir = tempfile.TemporaryDirectory(dir="/dev/shm" if spec.cache.kind == "memory" else None)
+        spec = dataclasses.replace(spec, cache=dataclasses.replace(spec.cache, directory=Path(cache_dir.name)))
     ray.init(
         address="local",
         num_cpus=args.decoders + 1,
@@ -174,6 +181,8 @@ def ours_through_ray(
             return samples / seconds, (stream.wait_s - waited) / seconds
     finally:
         ray.shutdown()
+        if cache_dir is not None:
+            cache_dir.cleanup()
 
 
 # The limit

@@ -54,10 +54,8 @@ class CacheSpace:
 
     def __init__(self, kind: CacheKind, namespace: str, *, budget_bytes: int, base: Path | None, eviction: Eviction):
         self.kind, self.namespace, self.budget_bytes, self.eviction = kind, namespace, budget_bytes, eviction
-        boot = _boot_id()
-        self.is_kept = kind == "disk" and boot != ""
-        base = base if base is not None else default_base(kind)
-        self.root = base / f"frames-{os.getuid()}-{socket.gethostname()}-{boot[:8] or 'boot'}"
+        self.is_kept = kind == "disk" and _boot_id() != ""
+        self.root = space_root(kind, base)
         self.folder = self.root / hashlib.sha256(namespace.encode()).hexdigest()[:16]
         self._has_warned = False
         try:
@@ -140,6 +138,12 @@ def default_base(kind: CacheKind) -> Path:
     in_memory = Path("/dev/shm")
     parent = in_memory if kind == "memory" and os.access(in_memory, os.W_OK) else Path(tempfile.gettempdir())
     return parent / f"lerobot_ray-{os.getuid()}"
+
+
+def space_root(kind: CacheKind, base: Path | None) -> Path:
+    """This node's space below `base`, or below the default place for its kind."""
+    base = base if base is not None else default_base(kind)
+    return base / f"frames-{os.getuid()}-{socket.gethostname()}-{_boot_id()[:8] or 'boot'}"
 
 
 def purge_unused(root: Path) -> int:

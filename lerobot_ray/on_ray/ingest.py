@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 _FULL_POLL_S = 0.02
 
+BLOCK_BYTES = 128 << 20
+
 
 @dataclass(frozen=True, kw_only=True)
 class IngestOptions(SegmentOptions):
@@ -59,7 +61,7 @@ class Block:
     columns: dict[str, Any]
 
 
-def micro_batches_per_block(sample_bytes: int, micro_batch: int, *, target_bytes: int = 64 << 20) -> int:
+def micro_batches_per_block(sample_bytes: int, micro_batch: int, *, target_bytes: int = BLOCK_BYTES) -> int:
     """Micro-batches that make a block of about `target_bytes`: each block costs Ray Data a fixed 14 ms or so."""
     return int(min(max(target_bytes // max(1, sample_bytes * micro_batch), 1), 256))
 

@@ -6,16 +6,23 @@ import ray
 
 from lerobot_ray.data.order import Order
 from lerobot_ray.data.plan import StreamPlan
-from lerobot_ray.on_ray.ingest import IngestOptions, decoders_per_rank, micro_batches_per_block
+from lerobot_ray.on_ray.ingest import BLOCK_BYTES, IngestOptions, decoders_per_rank, micro_batches_per_block
 from lerobot_ray.on_ray.run_setup import RunSetup
 
 FRAMES_PER_BLOCK = 512
 """Camera frames in a block at most: about a second of one decoder, so that a stream starts without a long wait."""
 
+BLOCKS_IN_STORE = 8
+"""Blocks of one rank the object store must have room for: being decoded, on their way, and being trained on."""
+
 
 def plan_stream(setup: RunSetup, order: Order, rank: int, world_size: int, *, start: int) -> StreamPlan:
     batching = setup.batching(world_size)
     cameras = sum(len(setup.spec.offsets.get(feature.name, (0,))) for feature in setup.spec.specs if feature.is_camera)
+    store = _store_bytes(setup, world_size)
+    micro_batches = micro_batches_per_block(
+        setup.spec.sample_bytes, batching.micro_batch, target_bytes=min(BLOCK_BYTES, store // BLOCKS_IN_STORE)
+    )
     by_frames = max(1, FRAMES_PER_BLOCK // max(1, cameras * batching.micro_batch))
     return StreamPlan(
         order=order,
@@ -24,7 +31,7 @@ def plan_stream(setup: RunSetup, order: Order, rank: int, world_size: int, *, st
         world_size=world_size,
         rank=rank,
         start=start,
-        micro_batches_per_block=min(micro_batches_per_block(setup.spec.sample_bytes, batching.micro_batch), by_frames),
+        micro_batches_per_block=min(micro_batches, by_frames),
     )
 
 
@@ -37,7 +44,10 @@ def ingest_options(setup: RunSetup, world_size: int, plan: StreamPlan) -> Ingest
         runs = setup.runs_at_once
         decoders = decoders_per_rank(cpus, training_cpus=runs * training_cpus, world_size=runs * world_size)
     ready = -(-config.prefetch_factor // plan.micro_batches_per_block)
-    store = None
-    if setup.runs_at_once > 1:
-        store = int(ray.cluster_resources().get("object_store_memory", 1 << 30) / 2 / world_size / setup.runs_at_once)
+    store = _store_bytes(setup, world_size)
     return IngestOptions(num_decoders=decoders, buffered_blocks=max(2, ready), object_store_bytes=store)
+
+
+def _store_bytes(setup: RunSetup, world_size: int) -> int:
+    """One rank's share of half the cluster's object store; the rest is slack."""
+    return int(ray.cluster_resources().get("object_store_memory", 1 << 30) / 2 / world_size / setup.runs_at_once)

@@ -82,17 +82,18 @@ class Segment:
     def close(self, *, is_stuck: bool = False) -> None:
         """End the execution and its actors. `is_stuck`: it waits for what will never come, so do not wait for it.
 
-        Returns when its thread has ended, for a thread that talks to Ray after `ray.shutdown` ends the whole process.
+        Returns when its thread and Ray Data's have ended, for a thread that talks to Ray after `ray.shutdown` ends the
+        whole process.
         """
         self._closed.set()
-        self._thread.join(timeout=0 if is_stuck else _PATIENCE_S)
-        if not self._thread.is_alive():
-            return
         executor = self._dataset._current_executor  # no public way reaches a running execution from another thread
-        if executor is not None:
+        self._thread.join(timeout=0 if is_stuck else _PATIENCE_S)
+        if self._thread.is_alive() and executor is not None:
             with contextlib.suppress(Exception):  # half of what it talks to may be gone
                 executor.shutdown(force=True)
         self._thread.join(timeout=_PATIENCE_S)
+        if isinstance(executor, threading.Thread):  # its shutdown waits two seconds for it, which may be too few
+            executor.join(timeout=_PATIENCE_S)
 
     def _iterate(self) -> None:
         try:

@@ -22,6 +22,7 @@ from lerobot_ray.on_ray.banner import banner
 from lerobot_ray.on_ray.cluster import Workers, connected, is_connected_or_remote, workers_here, workers_on_cluster
 from lerobot_ray.on_ray.ending import conclude, say
 from lerobot_ray.on_ray.fit import Fit
+from lerobot_ray.on_ray.frame_caches import release_frame_caches
 from lerobot_ray.on_ray.outline import check_units
 from lerobot_ray.on_ray.progress import Progress
 from lerobot_ray.on_ray.run_folder import (
@@ -68,7 +69,11 @@ def run(config: TrainConfig) -> int:
         if workers is None or setup is None:
             workers = workers_on_cluster(config.ray, device)
             setup = settle(config, metadata, workers, resume_from)
-        return supervise(setup, workers, where="the cluster" if is_there else "this machine")
+        try:
+            return supervise(setup, workers, where="the cluster" if is_there else "this machine")
+        finally:
+            if setup.runs_at_once == 1:  # the runs of a sweep hand theirs on
+                release_frame_caches(setup.spec.cache)
 
 
 def settle(config: TrainConfig, metadata: DatasetMetadata, workers: Workers, resume_from: Path | None) -> RunSetup:
