@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from lerobot_ray.sweeps.importance import is_number
 from lerobot_ray.sweeps.trial import Trial
 
 _TOP, _BOTTOM = 34, 22
+Spacing = Literal["linear", "log", "list"]
+"""How values lie on an axis: by their size, by its logarithm, or side by side."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,13 @@ class Shown:
 class Axis:
     """Where values of a parameter, or of the metric, are drawn on a line from `low` to `high`."""
 
-    def __init__(self, values: Sequence[Any], low: float, high: float, *, is_log: bool = False) -> None:
+    def __init__(self, values: Sequence[Any], low: float, high: float, *, spacing: Spacing = "linear") -> None:
         known = [value for value in values if value is not None]
         self.is_number = bool(known) and is_number(known) and len(set(known)) > 1
         self._ends = (low, high)
-        if self.is_number and not (len(set(known)) <= 6 and not is_log):
+        if self.is_number and spacing != "list":
             array = np.array([value for value in known if math.isfinite(value)], dtype=float)
-            as_log = array.min() > 0 and (is_log or wants_log(array))
+            as_log = array.min() > 0 and (spacing == "log" or wants_log(array))
             self._scale: Scale | None = value_scale(array, low, high, is_log=bool(as_log))
             self._choices: list[Any] = []
         else:
@@ -72,10 +74,7 @@ class Axis:
     def ticks(self, about: int) -> list[tuple[float, str]]:
         if self._scale is not None:
             return [(float(self._scale.place(value)), on_axis(value)) for value in self._scale.ticks(about)]
-        return [(self.place(value) or 0.0, _shown(value)) for value in self._values()]
-
-    def _values(self) -> list[Any]:
-        return self._choices
+        return [(self.place(value) or 0.0, _shown(value)) for value in self._choices]
 
 
 def _key(value: Any) -> Any:
@@ -87,7 +86,9 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 14 else f"{text[:13]}…"
 
 
-def parallel(shown: Sequence[Shown], names: Sequence[str], metric: str, logs: Mapping[str, bool], *, mode: str) -> str:
+def parallel(
+    shown: Sequence[Shown], names: Sequence[str], metric: str, spacings: Mapping[str, Spacing], *, mode: str
+) -> str:
     """A line per trial across one axis per parameter, and the metric's at the right with the best at the top."""
     width, height = WIDE[0], 330
     bottom, top = height - _BOTTOM, _TOP
@@ -96,7 +97,7 @@ def parallel(shown: Sequence[Shown], names: Sequence[str], metric: str, logs: Ma
     ends = [(bottom - 14, top + 6)] * len(names) + [(bottom - 14, top + 6) if mode == "max" else (top + 6, bottom - 14)]
     values = [[one.trial.values.get(name) for one in shown] for name in names] + [[one.score for one in shown]]
     scales = [
-        Axis(column, *end, is_log=logs.get(name, False))
+        Axis(column, *end, spacing=spacings.get(name, "linear"))
         for name, column, end in zip(columns, values, ends, strict=True)
     ]
     parts = []
@@ -128,13 +129,13 @@ def _strand(across: Sequence[float], where: Sequence[float | None], bottom: floa
     return "".join(pieces)
 
 
-def against(shown: Sequence[Shown], name: str, metric_log: bool, shape: tuple[int, int], *, is_log: bool) -> str:
+def against(shown: Sequence[Shown], name: str, metric_log: bool, shape: tuple[int, int], *, spacing: Spacing) -> str:
     """The metric over one parameter: a point per trial, hollow where it was stopped."""
     width, height = shape
     seen = [one for one in shown if one.score is not None and one.trial.values.get(name) is not None]
     if not seen:
         return ""
-    across = Axis([one.trial.values[name] for one in seen], 58, width - 16, is_log=is_log)
+    across = Axis([one.trial.values[name] for one in seen], 58, width - 16, spacing=spacing)
     up = value_scale(np.array([one.score for one in seen]), height - 26, 12, is_log=metric_log)
     parts = []
     for value in up.ticks(4):

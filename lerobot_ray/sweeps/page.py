@@ -18,9 +18,9 @@ from lerobot_ray.report_page.scale import wants_log
 from lerobot_ray.report_page.words import count, duration, moment, percent, short
 from lerobot_ray.sweeps import charts
 from lerobot_ray.sweeps.best import BEST_FILE, commands
-from lerobot_ray.sweeps.charts import Shown
+from lerobot_ray.sweeps.charts import Shown, Spacing
 from lerobot_ray.sweeps.flags import as_text
-from lerobot_ray.sweeps.importance import importance
+from lerobot_ray.sweeps.importance import importance, is_number
 from lerobot_ray.sweeps.plan import TRIALS_DIR, SweepPlan
 from lerobot_ray.sweeps.trial import SweepState, best_trial, ranked, set_score
 from lerobot_ray.sweeps.use import use_of
@@ -85,15 +85,21 @@ def _varied(plan: SweepPlan, shown: list[Shown]) -> list[str]:
     return [name for name in plan.sweep.space if len({as_text(one.trial.values.get(name)) for one in shown}) > 1]
 
 
-def _logs(plan: SweepPlan) -> dict[str, bool]:
-    """Parameter -> whether it was drawn, or is spaced, by its logarithm."""
-    found = {}
+def _spacings(plan: SweepPlan) -> dict[str, Spacing]:
+    """Parameter -> how its values lie on an axis."""
+    found: dict[str, Spacing] = {}
     for name, branches in plan.sweep.space.items():
         choices = [choice for branch in branches for choice in branch.values.choices or ()]
-        is_number = bool(choices) and all(isinstance(choice, int | float) and choice > 0 for choice in choices)
-        found[name] = any(branch.values.is_log for branch in branches) or (
-            is_number and len(choices) > 2 and max(choices) / min(choices) >= 50
+        is_list = all(branch.values.choices is not None for branch in branches)
+        is_wide = (
+            is_list
+            and len(choices) > 2
+            and is_number(choices)
+            and min(choices) > 0
+            and max(choices) / min(choices) >= 50
         )
+        is_log = is_wide or any(branch.values.is_log for branch in branches)
+        found[name] = "log" if is_log else "list" if is_list else "linear"
     return found
 
 
@@ -148,7 +154,7 @@ def _parallel(plan: SweepPlan, shown: list[Shown]) -> str:
     names = _varied(plan, shown)
     if not names or not any(one.score is not None for one in shown):
         return ""
-    picture = charts.parallel(shown, names, plan.sweep.metric, _logs(plan), mode=plan.sweep.mode)
+    picture = charts.parallel(shown, names, plan.sweep.metric, _spacings(plan), mode=plan.sweep.mode)
     key = "<span class=ramp><i></i>worst to best</span>"
     lead = "A line per trial, through its values to what came of them. Point at one to see it everywhere."
     return section(
@@ -157,14 +163,14 @@ def _parallel(plan: SweepPlan, shown: list[Shown]) -> str:
 
 
 def _against(plan: SweepPlan, shown: list[Shown]) -> str:
-    names, logs = _varied(plan, shown)[:MOST_CHARTS], _logs(plan)
+    names, spacings = _varied(plan, shown)[:MOST_CHARTS], _spacings(plan)
     scores = np.array([one.score for one in shown if one.score is not None])
     if not names or not len(scores):
         return ""
     is_log = wants_log(scores)
 
     def draw(shape: tuple[int, int]) -> list[str]:
-        pictures = [(name, charts.against(shown, name, is_log, shape, is_log=logs[name])) for name in names]
+        pictures = [(name, charts.against(shown, name, is_log, shape, spacing=spacings[name])) for name in names]
         return [figure(name, picture) for name, picture in pictures if picture]
 
     lead = f"{plan.sweep.metric} over each parameter by itself; hollow points were stopped early."
@@ -185,13 +191,14 @@ def _curves(plan: SweepPlan, state: SweepState, shown: list[Shown]) -> str:
 
 
 def _importance(plan: SweepPlan, shown: list[Shown]) -> str:
-    names, logs = _varied(plan, shown), _logs(plan)
+    names, spacings = _varied(plan, shown), _spacings(plan)
     judged = [one for one in shown if one.score is not None]
     if len(names) < 2 or not judged:
         return ""
     scores = [plan.sweep.sign * (one.score if one.score is not None else math.inf) for one in judged]
     found = [
-        (name, importance([one.trial.values.get(name) for one in judged], scores, is_log=logs[name])) for name in names
+        (name, importance([one.trial.values.get(name) for one in judged], scores, is_log=spacings[name] == "log"))
+        for name in names
     ]
     found.sort(key=lambda entry: -1.0 if entry[1] is None else entry[1], reverse=True)
     lead = (
