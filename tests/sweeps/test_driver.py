@@ -37,7 +37,7 @@ def run_here(arguments: list[str]):
 def side_by_side(ray_cluster, toy_root, tmp_path_factory):
     """Two sweeps at once on one cluster: name -> (queue, exit code, folder)."""
     folder = tmp_path_factory.mktemp("sweeps")
-    plain = write_sweep(folder / "plain", **GRID, parameters={"optimizer.lr": [1e-4, 1e-3], "batch_size": [2, 4]})
+    plain = write_sweep(folder / "plain", **GRID, parameters={"optimizer.lr": [1e-4, 1e-3, 1e-2]})
     stops = write_sweep(
         folder / "stops",
         **GRID,
@@ -48,7 +48,7 @@ def side_by_side(ray_cluster, toy_root, tmp_path_factory):
     arguments = {
         "plain": command(toy_root, plain, folder / "plain" / "out"),
         "stops": command(
-            toy_root, stops, folder / "stops" / "out", "--steps=60", "--mlflow.enable=true", store,
+            toy_root, stops, folder / "stops" / "out", "--steps=40", "--mlflow.enable=true", store,
             "--mlflow.system_metrics=false",
         ),
     }  # fmt: skip
@@ -72,9 +72,9 @@ def test_the_planted_rate_wins_the_hopeless_is_stopped_and_the_broken_recorded(s
     assert code == 0
     assert best_trial(queue.state).values["optimizer.lr"] == GOOD
     assert [trials[number].status for number in range(3)] == ["finished", "stopped", "failed"]
-    assert trials[0].step == 60
+    assert trials[0].step == 40
     assert trials[1].reason.startswith("asha at step")
-    assert trials[1].step < 60
+    assert trials[1].step < 40
     assert "finite" in trials[2].reason
     assert (folder / "trials" / "001" / "checkpoints" / "last").exists(), "who is stopped saves first"
     assert (folder / "trials" / "000" / "report.html").exists()
@@ -101,9 +101,9 @@ def test_trials_are_nested_runs_of_the_sweep(side_by_side):
 def test_trials_differ_in_what_is_swept_alone(side_by_side):
     queue, code, folder = side_by_side["plain"]
     assert code == 0
-    assert [trial.status for trial in queue.state.trials.values()] == ["finished"] * 4
-    assert len(table(folder)) == 5
-    seeds = {parse_train_config([f"--config_path={folder / 'trials' / name}"]).seed for name in ("000", "003")}
+    assert [trial.status for trial in queue.state.trials.values()] == ["finished"] * 3
+    assert len(table(folder)) == 4
+    seeds = {parse_train_config([f"--config_path={folder / 'trials' / name}"]).seed for name in ("000", "002")}
     assert seeds == {1000}
     processes = {event["slot"] for event in events(folder, "begin")}
     assert processes == {0}, "one slot trained them all"
@@ -123,7 +123,7 @@ def test_a_killed_driver_resumes_to_the_same_table(side_by_side, toy_root, tmp_p
     wait_until(is_in_the_middle, within_s=180)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    assert len(events(tmp_path / "out", "end")) < 4
+    assert len(events(tmp_path / "out", "end")) < 3
     again = start_apart([*arguments, "--resume"], log)
     assert again.wait(timeout=240) == 0, log.read_text()
     assert table(tmp_path / "out") == table(side_by_side["plain"][2])
