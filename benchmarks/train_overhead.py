@@ -313,9 +313,16 @@ def kill(args: argparse.Namespace) -> list[dict[str, Any]]:
     """One worker, SIGKILLed twice; the next step is that of the newest checkpoint, so the times are of the restart."""
     import psutil
 
-    def step_now(path: Path) -> int:
-        lines = path.read_text().splitlines() if path.exists() else []
-        return max((entry["step"] for line in lines if "train/loss" in (entry := json.loads(line))), default=0)
+    def entries(path: Path) -> list[dict[str, Any]]:
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def steps_of_start(path: Path, number: int) -> int:
+        """Steps logged since the workers were started for the `number`th time."""
+        starts = [place for place, entry in enumerate(entries(path)) if entry.get("event") == "start"]
+        if len(starts) < number:
+            return 0
+        return sum("train/loss" in entry for entry in entries(path)[starts[number - 1] :])
 
     with tempfile.TemporaryDirectory() as folder:
         metrics = Path(folder) / "run" / "metrics.jsonl"
@@ -328,20 +335,13 @@ def kill(args: argparse.Namespace) -> list[dict[str, Any]]:
         driver = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
         seconds = []
         try:
-            for kills in range(2):
-                _wait(lambda enough=8 + 8 * kills: step_now(metrics) >= enough)
-                lines = len(metrics.read_text().splitlines())
+            for number in (1, 2):
+                _wait(lambda start=number: steps_of_start(metrics, start) >= 8)
                 processes = psutil.Process(driver.pid).children(recursive=True)
                 (worker,) = [child for child in processes if child.name().startswith("ray::RayTrainWo")]
                 killed = time.monotonic()
                 worker.kill()
-
-                def trains_again(before: int = lines) -> bool:
-                    new = metrics.read_text().splitlines()[before:]
-                    begun = next((i for i, line in enumerate(new) if json.loads(line).get("event") == "start"), None)
-                    return begun is not None and any("train/loss" in line for line in new[begun:])
-
-                _wait(trains_again)
+                _wait(lambda start=number + 1: steps_of_start(metrics, start) >= 1)
                 seconds.append(round(time.monotonic() - killed, 1))
         finally:
             for number in (signal.SIGINT, signal.SIGINT):
