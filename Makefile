@@ -9,8 +9,10 @@ LOG     := $(VENV)/install.log
 PROGRESS := awk '/^(Collecting|Building wheel|Installing collected)/ { n++; printf "\r  %3d  %-60.60s", n, $$0; fflush() } END { print "" }'
 # `make bench` writes a dataset here and keeps it
 BENCH   := build/bench
+# `make hub` keeps its repositories here
+HUB     := build/hub
 
-.PHONY: help setup demo test test-slow lint format bench docs parity clean
+.PHONY: help setup hub demo test test-slow lint format bench docs parity clean
 
 help:
 	@echo "make demo     a dataset and what the package does with it, on this machine"
@@ -20,6 +22,7 @@ help:
 	@echo "make format   let ruff rewrite the code"
 	@echo "make docs     the documentation, in site/"
 	@echo "make bench    data throughput of this machine (ARGS='--seconds 20')"
+	@echo "make hub      a Hub on this machine, to push to and resume from without a network (ARGS='--port 0')"
 	@echo "make parity   tests against LeRobot itself: make parity PEER_PYTHON=<python with lerobot 0.6.1>"
 	@echo "make setup    .venv with the pinned packages; the others call it"
 	@echo "make clean    remove .venv and everything built"
@@ -59,6 +62,9 @@ format: setup
 bench: setup
 	@test -d $(BENCH) || $(BIN)/python benchmarks/bench_dataset.py --root $(BENCH)
 	@$(BIN)/python benchmarks/data_throughput.py --root $(BENCH) $(ARGS)
+
+hub: setup
+	@$(BIN)/python tests/hub_server --root $(HUB) --port 8765 --token hf_loopback $(ARGS)
 
 docs: setup
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "site/index.html"

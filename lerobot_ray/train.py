@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 from lerobot_ray.config.help import help_text
 from lerobot_ray.config.job import is_remote
@@ -34,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(help_page([word for word in words if word not in ("--help", "-h")]))
             return 0
         goes_elsewhere = any(word.startswith("--job.target") for word in words)
-        config = parse_train_config(words, fetch=fetch_descriptions if goes_elsewhere else None)
+        config = parse_train_config(words, fetch=fetch_descriptions if goes_elsewhere else fetch_from_hub)
         if is_remote(config.job):
             from lerobot_ray.jobs.command import submit_run
 
@@ -54,6 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     print("the time of this job is up (job.timeout)", file=sys.stderr)
     return TIMED_OUT
+
+
+def fetch_from_hub(repo_id: str, *, revision: str | None, what: Any) -> Path:
+    """The folder with what a flag names on the Hub."""
+    from lerobot_ray.hub.fetch import fetch
+
+    return fetch(repo_id, revision=revision, what=what)
 
 
 def help_page(words: Sequence[str]) -> str:

@@ -231,6 +231,13 @@ def test_faults_hit_the_requests_they_name(hub, alice):
     assert [r.status for r in hub.requests("a.bin", "GET")] == [200, 503, 200, 200, 200, 200]
 
 
+def test_a_slow_line_is_slow_both_ways(hub, alice):
+    hub.fault("/lfs/object/", method="PUT", bytes_per_s=len(PAYLOAD) * 4)
+    begin = time.monotonic()
+    commit(alice, CommitOperationAdd("a.bin", PAYLOAD))
+    assert time.monotonic() - begin > 0.2
+
+
 def test_no_token_is_written_anywhere(hub, alice, tmp_path):
     commit(alice, CommitOperationAdd("a.bin", PAYLOAD))
     hf_hub_download(

@@ -43,11 +43,14 @@ class CheckpointWriter:
         keep_every: int | None = None,
         keep_best: int = 0,
         lower_is_better: bool = True,
+        may_remove: Callable[[Path], bool] = lambda _: True,
     ) -> None:
+        """`may_remove` says no to an old checkpoint that somebody still reads; it is asked again later."""
         self._run_dir, self._total_steps = Path(run_dir), total_steps
         self._write, self._after_commit = write, after_commit
         self._keep_last, self._keep_every = keep_last, keep_every
         self._keep_best, self._lower_is_better = keep_best, lower_is_better
+        self._may_remove = may_remove
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._scores_lock = threading.Lock()
@@ -100,7 +103,7 @@ class CheckpointWriter:
             logger.info("checkpoint of step %d written in %.1f s: %s", step, time.monotonic() - started, final)
             if self._after_commit is not None:
                 self._after_commit(final)
-            self._remove_old()
+            self.remove_old()
         except BaseException as error:
             self._error = error
 
@@ -114,7 +117,8 @@ class CheckpointWriter:
             f"{needed / _MB:.1f} MB. {intact} {advice} go on with --resume=auto."
         )
 
-    def _remove_old(self) -> None:
+    def remove_old(self) -> None:
+        """Delete what the rules no longer keep. Not while a save is in flight, which ends with this."""
         by_step = {int(path.name): path for path in complete_checkpoints(self._run_dir)}
         keep = steps_to_keep(
             list(by_step),
@@ -125,6 +129,8 @@ class CheckpointWriter:
             lower_is_better=self._lower_is_better,
         )
         for step in sorted(set(by_step) - keep):
+            if not self._may_remove(by_step[step]):
+                continue
             remove_checkpoint(by_step[step])
             logger.info("removed the checkpoint of step %d, as keep_last and keep_every ask", step)
 

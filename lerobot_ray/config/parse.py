@@ -21,7 +21,7 @@ from lerobot_ray.config.flags import Flags, is_true, lay_over, read, read_flags
 from lerobot_ray.config.origin import Origin
 from lerobot_ray.config.policy import PolicyConfig
 from lerobot_ray.config.presets import given_beyond_preset, resolve_optimizer, resolve_scheduler
-from lerobot_ray.config.sources import Fetch, checkpoint_of, find_config_file, look_up_policy
+from lerobot_ray.config.sources import Fetch, Wanted, checkpoint_of, find_config_file, look_up_policy
 from lerobot_ray.config.text import Text
 from lerobot_ray.config.train import TrainConfig
 from lerobot_ray.core.errors import ConfigError, LerobotRayError
@@ -75,11 +75,15 @@ def gather(argv: Sequence[str], *, fetch: Fetch | None = None) -> Settings:
     config_path = flags.pop(("config_path",), None)
     settings = Settings(flags=flags)
     if config_path is not None:
-        settings.file = find_config_file(str(config_path), fetch=fetch)
+        is_resumed = str(flags.get(("resume",), False)).lower() == "true"
+        what: Wanted = "checkpoint" if is_resumed else "config"
+        settings.file = find_config_file(str(config_path), fetch=fetch, what=what)
         settings.tree, settings.file_origin = read_config_file(settings.file)
     if settings.is_of_saved_run:  # how that run was started says nothing about this one
         settings.tree.pop("resume", None)
         settings.tree.pop("checkpoint_path", None)
+        if not Path(str(config_path)).exists():  # from the Hub: the folder it was saved in is another machine's
+            settings.tree.pop("output_dir", None)
     _set_presets_aside(settings, fetch)
     lay_over(settings.tree, flags)
     if isinstance(policy := read(settings.tree.get("policy")), dict):

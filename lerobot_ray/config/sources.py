@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from lerobot_ray.config.decode import decode
 from lerobot_ray.config.flags import Flags, lay_over, read
@@ -15,17 +15,20 @@ from lerobot_ray.config.policy_file import find_policy_folder, read_policy_file
 from lerobot_ray.core.errors import ConfigError
 from lerobot_ray.core.layout import CHECKPOINTS_DIR, CONFIG_NAME, LAST_LINK, PRETRAINED_DIR, TRAIN_CONFIG_NAME
 
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_REPOSITORY = re.compile(r"(?P<repo_id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+Wanted = Literal["checkpoint", "policy", "config"]
 
 
 class Fetch(Protocol):
-    """Downloads a repository of the Hub, or what is needed of it, and returns the folder it is in."""
+    """Downloads what is wanted of a repository of the Hub, and returns the folder it is in."""
 
-    def __call__(self, repo_id: str, *, revision: str | None) -> Path: ...
+    def __call__(self, repo_id: str, *, revision: str | None, what: Wanted) -> Path: ...
 
 
-def find_config_file(given: str, *, fetch: Fetch | None = None) -> Path:
+def find_config_file(given: str, *, fetch: Fetch | None = None, what: Wanted = "config") -> Path:
     """The file that `--config_path` means: itself, or that of a policy folder, a checkpoint, a run, a repository.
+
+    A repository may be followed by a step, tag or commit: user/name@005000. `what` is needed of it the caller knows.
 
     Of a run it is the last checkpoint's by its link, else by its number; whether a checkpoint is whole is for the
     reader of checkpoints to say.
@@ -34,7 +37,7 @@ def find_config_file(given: str, *, fetch: Fetch | None = None) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        path = _fetched(given, revision=None, flag="--config_path", fetch=fetch)
+        path = _fetched(given, revision=None, flag="--config_path", fetch=fetch, what=what)
     checkpoints = path / CHECKPOINTS_DIR
     steps = [step for step in checkpoints.iterdir() if step.name.isdigit()] if checkpoints.is_dir() else []
     newest_first = sorted(steps, key=lambda step: int(step.name), reverse=True)
@@ -81,16 +84,19 @@ def look_up_policy(policy: Mapping[str, Any], flags: Flags, *, fetch: Fetch | No
 def _policy_folder(given: str, *, revision: Any, fetch: Fetch | None) -> Path:
     path = Path(given)
     if not path.exists():
-        path = _fetched(given, revision=None if revision is None else str(revision), flag="--policy.path", fetch=fetch)
+        wanted = None if revision is None else str(revision)
+        path = _fetched(given, revision=wanted, flag="--policy.path", fetch=fetch, what="policy")
     folder = find_policy_folder(path)
     if folder is None:
         raise ConfigError(f"--policy.path={given}: no {CONFIG_NAME} in this folder, nor in a checkpoint in it.")
     return folder
 
 
-def _fetched(repo_id: str, *, revision: str | None, flag: str, fetch: Fetch | None) -> Path:
-    if not _REPOSITORY.fullmatch(repo_id):
-        raise ConfigError(f"{flag}={repo_id} is neither a file nor a folder here.")
+def _fetched(given: str, *, revision: str | None, flag: str, fetch: Fetch | None, what: Wanted) -> Path:
+    match = _REPOSITORY.fullmatch(given)
+    if match is None or (match["revision"] and what == "policy"):
+        hint = " Name its revision with --policy.pretrained_revision." if match else ""
+        raise ConfigError(f"{flag}={given} is neither a file nor a folder here.{hint}")
     if fetch is None:
-        raise ConfigError(f"{flag}={repo_id} is not here, and is not fetched from the Hub yet. Download it first.")
-    return fetch(repo_id, revision=revision)
+        raise ConfigError(f"{flag}={given} is not here, and is not fetched from the Hub. Download it first.")
+    return fetch(match["repo_id"], revision=match["revision"] or revision, what=what)

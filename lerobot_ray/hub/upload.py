@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,8 @@ def send_commit(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     doomed = list(delete)
+    # an audit is a table beside a model, and meant to be
+    warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
 
     def commit(api: Any) -> str:
         adds = [

@@ -34,8 +34,11 @@ def files(repo_id: str) -> list[str]:
     return ask(f"listing {repo_id}", lambda api: list(api.list_repo_files(repo_id)))
 
 
-def fetch_descriptions(repo_id: str, *, revision: str | None) -> Path:
-    """A folder with the small files of a model repository: enough to read its config, without the weights."""
+def fetch_descriptions(repo_id: str, *, revision: str | None, what: str = "config") -> Path:
+    """A folder with the small files of a model repository: enough to read its config, without the weights.
+
+    `what` is wanted of it in the end is the job's to fetch.
+    """
     found = ask(
         f"reading the config of {repo_id}",
         lambda api: api.snapshot_download(repo_id, revision=revision, allow_patterns=SMALL_FILES, endpoint=endpoint()),

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from lerobot_ray.hub.client import url_of
+from lerobot_ray.hub.preflight import PushPlan
 from lerobot_ray.on_ray.cluster import Workers
 from lerobot_ray.on_ray.memory import memory_line
 from lerobot_ray.on_ray.run_setup import RunSetup
 from lerobot_ray.tracking.build import where_to_look
+
+
+def hub_line(plan: PushPlan) -> str:
+    """What goes to the Hub."""
+    what = ["each checkpoint" if plan.what == "all" else "the model of each checkpoint"] if plan.checkpoints else []
+    what += ["the finished policy"] if plan.policy else []
+    return f"{' and '.join(what)} to {url_of(plan.repo_id)}"
 
 
 def banner(setup: RunSetup, workers: Workers, *, where: str) -> str:
@@ -33,6 +42,7 @@ def banner(setup: RunSetup, workers: Workers, *, where: str) -> str:
         ("steps", f"{config.steps} ({epochs:.3g} epochs)"),
         ("begins", f"with {setup.resume_from}" if setup.resume_from else "fresh"),
         ("results", str(setup.output_dir)),
+        *([("Hub", hub_line(setup.push))] if setup.push is not None else []),
         *(line.split(": ", 1) for line in where_to_look(setup.tracking)),
     ]
     width = max(len(name) for name, _ in lines)

@@ -20,8 +20,9 @@ from lerobot_ray.engine.loop import Hooks
 from lerobot_ray.engine.state import TrainState
 from lerobot_ray.on_ray.batches import TrainingBatches
 from lerobot_ray.on_ray.held_out import HeldOut
+from lerobot_ray.on_ray.hub_side import HubSide
 from lerobot_ray.on_ray.over_ranks import combined, gathered
-from lerobot_ray.on_ray.pulse import EVALUATING, SAVING, TRAINING, Pulse
+from lerobot_ray.on_ray.pulse import EVALUATING, PUSHING, SAVING, TRAINING, Pulse
 from lerobot_ray.on_ray.run_setup import Batching, RunSetup
 from lerobot_ray.on_ray.saving import Saver
 from lerobot_ray.tracking.build import start_trackers
@@ -60,8 +61,15 @@ class Beside:
         self._rank, self._world_size, self._device = rank, world_size, device
         self._board, self._audit, self._held_out = board, audit, held_out
         self._trackers = self._start_trackers(state) if rank == 0 else None
+        self._hub = HubSide(setup, setup.push, first_step=state.step) if rank == 0 and setup.push else None
         self._saver = Saver(
-            setup, learner, order, rank=rank, world_size=world_size, after_commit=self._checkpoint_complete
+            setup,
+            learner,
+            order,
+            rank=rank,
+            world_size=world_size,
+            after_commit=self._checkpoint_complete,
+            may_remove=self._hub.may_remove if self._hub is not None else lambda _: True,
         )
         self._outcome: Outcome | None = None
         self._window = _Window(state.step)
@@ -70,7 +78,7 @@ class Beside:
     def hooks(self) -> Hooks:
         config = self._setup.config
         return Hooks(
-            save=self.save if config.save_checkpoint else None,
+            save=self.save if config.save_checkpoint or self._setup.publishes else None,
             evaluate=self.evaluate if self._held_out is not None else None,
             log=self.log,
             trained=self.trained,
@@ -144,10 +152,16 @@ class Beside:
                 self._audit.close()
             if error is None:
                 self._saver.close()
+                if self._hub is not None:
+                    self._pulse.at(PUSHING)
+                    self._hub.finish(is_done=not self._outcome.message)
+                    self._saver.remove_old()  # what was kept for the upload
             else:  # the error that ended the run is the one to hear of
                 with contextlib.suppress(Exception):
                     self._saver.close()
         finally:
+            if self._hub is not None:
+                self._hub.abandon()  # after `finish` there is nothing left to abandon
             if self._trackers is not None:
                 self._trackers.close(self._outcome or Outcome())
 
@@ -171,6 +185,8 @@ class Beside:
     def _checkpoint_complete(self, checkpoint: Path) -> None:
         if self._trackers is not None:
             self._trackers.log_checkpoint(checkpoint, step=int(checkpoint.name))
+        if self._hub is not None:
+            self._hub.submit(checkpoint)
 
     def _start_trackers(self, state: TrainState) -> GuardedTrackers:
         parameters = list(self._learner.policy.parameters())

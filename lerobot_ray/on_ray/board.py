@@ -29,6 +29,14 @@ class Board:
         self._stop = ""
         self._fatal: BaseException | None = None
         self._signs = Signs()
+        self._token: str | None = None
+
+    def keep_token(self, token: str) -> None:
+        """The Hub's token, for the processes of this run and for nobody else."""
+        self._token = token
+
+    def token(self) -> str | None:
+        return self._token
 
     def post(self, kind: str, value: Any) -> None:
         self._notes.append((kind, value))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from pathlib import Path
 from typing import Any
 
 import ray.train.torch
@@ -14,9 +16,10 @@ from lerobot_ray.engine.learner import Learner
 from lerobot_ray.engine.optim import build_optimizers
 from lerobot_ray.engine.parallel import place
 from lerobot_ray.engine.schedule import build_schedules
+from lerobot_ray.hub.fetch import on_this_node
 from lerobot_ray.on_ray.outline import without_pretrained
-from lerobot_ray.on_ray.run_setup import RunSetup
-from lerobot_ray.policies.adapters.plan import build_adapted
+from lerobot_ray.on_ray.run_setup import RunSetup, policy_at
+from lerobot_ray.policies.adapters.plan import AdapterPlan, build_adapted
 from lerobot_ray.policies.registry import build_policy
 
 PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -38,9 +41,11 @@ def build_learner(setup: RunSetup, *, device: torch.device, world_size: int, has
         "device": "cpu" if is_sharded(config.parallelism) else str(device),
     }
     if setup.adapter is not None:  # of which a checkpoint holds no base
-        policy = build_adapted(policy_config, setup.adapter, loads_weights=not has_weights, **build)
+        adapter = _with_local_weights(setup.adapter)
+        policy = build_adapted(policy_config, adapter, loads_weights=not has_weights, **build)
     else:
-        policy = build_policy(without_pretrained(policy_config) if has_weights else policy_config, **build)
+        begins = _with_local_pretrained(policy_config, setup.pretrained)
+        policy = build_policy(without_pretrained(policy_config) if has_weights else begins, **build)
     policy.noise_seed = setup.seed
     placed = place(
         policy,
@@ -62,6 +67,21 @@ def build_learner(setup: RunSetup, *, device: torch.device, world_size: int, has
         ema=Ema(policy, config.ema) if config.ema.enable else None,
         sync_gradients=placed.sync_gradients,
     )
+
+
+def _with_local_weights(adapter: AdapterPlan) -> AdapterPlan:
+    """The plan with the adapter's saved weights on this node's disk."""
+    if adapter.weights is None:
+        return adapter
+    weights = Path(adapter.weights)
+    return dataclasses.replace(adapter, weights=str(on_this_node(weights.parent) / weights.name))
+
+
+def _with_local_pretrained(policy_config: Any, folder: Path | None) -> Any:
+    """The config with the policy it starts from on this node's disk; the config that is saved keeps its name."""
+    if folder is None:
+        return policy_config
+    return policy_at(policy_config, on_this_node(folder))
 
 
 def training_device(setup: RunSetup) -> torch.device:

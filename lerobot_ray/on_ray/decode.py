@@ -15,6 +15,7 @@ from lerobot_ray.data.storage import LocalStorage
 from lerobot_ray.data.valid_actions import valid_actions_of_steps
 from lerobot_ray.data.window_ahead import samples_ahead
 from lerobot_ray.on_ray.framing import NUMBER, frame_block
+from lerobot_ray.on_ray.token import adopt_token
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +33,9 @@ UNREADABLE_COLUMN = "unreadable_episodes"
 class DecodeBlocks:
     """The Ray Data function: holds one process's open containers and tables, turns a block number into a block."""
 
-    def __init__(self, spec: SampleSpec, plan: StreamPlan) -> None:
+    def __init__(self, spec: SampleSpec, plan: StreamPlan, token_holder: Any = None) -> None:
+        if token_holder is not None:
+            adopt_token(token_holder)
         from lerobot_ray.data.sample import BlockReader
 
         self.spec, self.plan = spec, plan

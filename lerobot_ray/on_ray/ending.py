@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lerobot_ray.checkpoint.commit import complete_checkpoints
 from lerobot_ray.core.errors import LerobotRayError
+from lerobot_ray.on_ray.hub_side import not_pushed, push_command
 from lerobot_ray.on_ray.run_folder import RAY_DIR
 from lerobot_ray.on_ray.run_setup import RunSetup
 
@@ -26,6 +27,9 @@ def conclude(setup: RunSetup, error: BaseException | None, received: list[int]) 
         say(f"error: {own_error(error) or text_of(error)}")
         if last:
             say(f"{where} Continue with --resume=auto.")
+        if setup.push is not None and setup.push.checkpoints and (absent := not_pushed(setup, setup.push)):
+            names = ", ".join(path.name for path in absent)
+            say(f"not on the Hub yet: {names}. A resumed run brings them there, or: {push_command(setup, setup.push)}")
         return 1
     if received:
         say(f"stopped. {where} Continue with --resume=auto.")

@@ -63,6 +63,8 @@ def torch_trainer(
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    from lerobot_ray.on_ray.token import hub_environment
+
     v2: Any = ray.train  # for type checkers it has the names of the older API
     return TorchTrainer(
         loop,
@@ -79,7 +81,7 @@ def torch_trainer(
             name=f"run-{os.getpid()}-{os.urandom(3).hex()}",  # a known name would have Ray resume by itself
             storage_path=str(folder / RAY_DIR),
             failure_config=v2.FailureConfig(max_failures=max_failures),
-            worker_runtime_env={"env_vars": environment(config)},
+            worker_runtime_env={"env_vars": environment(config) | hub_environment()},
             logging_config=v2.LoggingConfig(log_level="ERROR"),
         ),
     )

@@ -21,6 +21,7 @@ LOOK_AFTER_S = 15.0
 """From here on a sign says which line of code the rank is at; looking costs something."""
 
 TRAINING, FETCHING, SAVING, EVALUATING, STARTING = "training", "waiting for samples", "saving", "evaluating", "starting"
+PUSHING = "waiting for uploads to the Hub"
 _COLLECTIVE_FILES = ("torch/distributed/", "torch\\distributed\\", "ray/train/")
 _COLLECTIVE_FUNCTIONS = ("_engine_run_backward",)  # DDP exchanges gradients in there
 # Where the host waits for the device, on which a collective may hang.

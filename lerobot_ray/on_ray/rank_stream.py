@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ray
 
 from lerobot_ray.data.order import Order
 from lerobot_ray.data.plan import StreamPlan
+from lerobot_ray.data.storage import LocalStorage
 from lerobot_ray.on_ray.ingest import BLOCK_BYTES, IngestOptions, decoders_per_rank, micro_batches_per_block
 from lerobot_ray.on_ray.run_setup import RunSetup
 
@@ -35,7 +38,7 @@ def plan_stream(setup: RunSetup, order: Order, rank: int, world_size: int, *, st
     )
 
 
-def ingest_options(setup: RunSetup, world_size: int, plan: StreamPlan) -> IngestOptions:
+def ingest_options(setup: RunSetup, world_size: int, plan: StreamPlan, board: Any) -> IngestOptions:
     config = setup.config
     training_cpus = world_size * (config.ray.resources_per_worker or {"CPU": 1.0}).get("CPU", 1.0)
     decoders = config.num_workers
@@ -45,7 +48,13 @@ def ingest_options(setup: RunSetup, world_size: int, plan: StreamPlan) -> Ingest
         decoders = decoders_per_rank(cpus, training_cpus=runs * training_cpus, world_size=runs * world_size)
     ready = -(-config.prefetch_factor // plan.micro_batches_per_block)
     store = _store_bytes(setup, world_size)
-    return IngestOptions(num_decoders=decoders, buffered_blocks=max(2, ready), object_store_bytes=store)
+    is_here = isinstance(setup.spec.metadata.storage, LocalStorage)
+    return IngestOptions(
+        num_decoders=decoders,
+        buffered_blocks=max(2, ready),
+        object_store_bytes=store,
+        token_holder=None if is_here else board,
+    )
 
 
 def _store_bytes(setup: RunSetup, world_size: int) -> int:

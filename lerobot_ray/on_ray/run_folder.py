@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,9 @@ from lerobot_ray.checkpoint.find import find_checkpoint, step_folders, what_is_m
 from lerobot_ray.config.train import TrainConfig
 from lerobot_ray.core.errors import CheckpointError, ConfigError
 from lerobot_ray.core.layout import CHECKPOINTS_DIR, CONFIG_NAME, PRETRAINED_DIR
+from lerobot_ray.data.audit import AUDIT_DIR
+from lerobot_ray.hub.client import check_can_push
+from lerobot_ray.hub.fetch import fetch, fetch_beside, is_from_hub, newest_step
 
 LOCK_NAME = ".running.lock"
 RAY_DIR = ".ray"
@@ -56,11 +60,35 @@ def checkpoint_to_resume(config: TrainConfig) -> Path | None:
     assert config.output_dir is not None
     if config.resume == "auto":
         steps = step_folders(config.output_dir / CHECKPOINTS_DIR)
-        return find_checkpoint(config.output_dir) if any(not what_is_missing(step) for step in steps) else None
+        if any(not what_is_missing(step) for step in steps):
+            return find_checkpoint(config.output_dir)
+        return newest_on_hub(config)
     if config.resume is True:
         assert config.checkpoint_path is not None
         return find_checkpoint(config.checkpoint_path)
     return None
+
+
+def newest_on_hub(config: TrainConfig) -> Path | None:
+    """The newest checkpoint that an earlier start of this run has pushed, fetched; None when there is none."""
+    repo_id = config.policy.repo_id if config.policy is not None else None
+    if not (config.save_checkpoint_to_hub and repo_id):
+        return None
+    check_can_push(f"policy.repo_id={repo_id}", "leave out save_checkpoint_to_hub")
+    return fetch(repo_id, what="checkpoint") if newest_step(repo_id) is not None else None
+
+
+def restore_audit(checkpoint: Path, output_dir: Path) -> None:
+    """Bring the audit that was pushed with a fetched checkpoint into a run's folder that has none."""
+    if not is_from_hub(checkpoint) or (output_dir / AUDIT_DIR).exists():
+        return
+    audit = fetch_beside(checkpoint, AUDIT_DIR)
+    if audit is None:
+        return
+    fresh = output_dir / f".{AUDIT_DIR}"
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(audit, fresh)  # the cache has links to its files; these are copies
+    fresh.rename(output_dir / AUDIT_DIR)
 
 
 def check_same_policy(checkpoint: Path, config: TrainConfig) -> None:

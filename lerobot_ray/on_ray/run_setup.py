@@ -29,6 +29,8 @@ from lerobot_ray.data.order import Order, build_order
 from lerobot_ray.data.sample import SampleSpec
 from lerobot_ray.data.storage import LocalStorage, open_storage
 from lerobot_ray.data.windows import delta_offsets
+from lerobot_ray.hub.fetch import fetch, is_from_hub
+from lerobot_ray.hub.preflight import PushPlan
 from lerobot_ray.policies.adapters.plan import AdapterPlan, AdapterSize, adapter_size, plan_adapter, policy_of_run
 from lerobot_ray.policies.features import set_features
 from lerobot_ray.processing import Pipeline, processors_for_run, with_imagenet_stats
@@ -82,10 +84,19 @@ class RunSetup:
     """Runs like this one that share the cluster."""
     asks_every_s: float = 2.0
     """How often, about, its workers ask whether to stop."""
+    pretrained: Path | None = None
+    """The folder on the driver with the policy this run starts from; other nodes fetch their own copy."""
+    push: PushPlan | None = None
+    """What goes to the Hub."""
 
     @property
     def num_samples(self) -> int:
         return self.order.num_samples
+
+    @property
+    def publishes(self) -> bool:
+        """Whether the finished policy goes to the Hub, so that the last step is saved in any case."""
+        return self.push is not None and self.push.policy
 
     def batching(self, world_size: int) -> Batching:
         """ConfigError when the global batch cannot be shared out evenly."""
@@ -123,7 +134,11 @@ def plan_run(
     seed = config.seed or 0
     config = _with_features(config, metadata, device)
     policy: Any = config.policy
-    adapter = plan_adapter(policy, config.peft, checkpoint=resume_from and resume_from / PRETRAINED_DIR)
+    base = None if resume_from or not policy.pretrained_path else local_policy(policy)
+    begun = policy_at(policy, base) if base is not None and policy.use_peft else policy
+    adapter = plan_adapter(begun, config.peft, checkpoint=resume_from and resume_from / PRETRAINED_DIR)
+    if adapter is not None and config.peft is not None and base is not None:
+        refuse_base_in_checkpoint(base, str(policy.pretrained_path))
     size = None
     if adapter is not None:
         size = adapter_size(policy, adapter)
@@ -164,15 +179,13 @@ def plan_run(
     )
     spec = _with_window_cache(spec, config)
     stats = _stats(config, metadata)
-    pretrained = resume_from / PRETRAINED_DIR if resume_from else policy.pretrained_path
     preprocessor, postprocessor = processors_for_run(
         policy,
         stats,
-        pretrained_path=pretrained,
+        pretrained_path=resume_from / PRETRAINED_DIR if resume_from else base,
         resume=resume_from is not None,
         rename_map=config.rename_map or None,
         device=device,
-        revision=None if resume_from else policy.pretrained_revision,
     )
     return RunSetup(
         config=config,
@@ -191,7 +204,32 @@ def plan_run(
         adapter=adapter,
         adapter_size=size,
         not_ours=not_ours,
+        pretrained=base,
     )
+
+
+def local_policy(policy: Any) -> Path:
+    """The folder of the policy that `pretrained_path` names, fetched if it is on the Hub; checks nothing in it."""
+    given = Path(policy.pretrained_path).expanduser()
+    if given.exists() or given.is_absolute() or policy.pretrained_path.startswith(("./", "../")):
+        return given
+    return fetch(policy.pretrained_path, revision=policy.pretrained_revision, what="policy")
+
+
+def policy_at(policy: Any, folder: Path) -> Any:
+    """The same policy config, its weights in a folder."""
+    policy = copy.deepcopy(policy)
+    policy.pretrained_path, policy.pretrained_revision = str(folder), None
+    return policy
+
+
+def refuse_base_in_checkpoint(base: Path, repo_id: str) -> None:
+    """ConfigError for an adapter whose base is inside a checkpoint on the Hub, where no reader of it would look."""
+    if is_from_hub(base) and base.name == PRETRAINED_DIR:
+        raise ConfigError(
+            f"the base of an adapter is named by its repository, and {repo_id} has that policy in a checkpoint, not at "
+            "its root. Publish it there first (python -m lerobot_ray.push RUN --publish), or give a local folder."
+        )
 
 
 def refuse_what_is_not_built(config: TrainConfig) -> None:
@@ -202,8 +240,6 @@ def refuse_what_is_not_built(config: TrainConfig) -> None:
         raise ConfigError(f"job.target={config.job.target}: remote jobs are not started by this release yet.")
     if config.env is not None and config.env_eval_freq > 0:
         logger.warning("rollouts in an environment during training are not built yet: env is left alone")
-    if config.save_checkpoint_to_hub:
-        raise ConfigError("checkpoints are not pushed to the Hub by this release yet. Leave save_checkpoint_to_hub.")
 
 
 def _with_features(config: TrainConfig, metadata: DatasetMetadata, device: str) -> TrainConfig:

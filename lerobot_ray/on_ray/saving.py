@@ -33,6 +33,7 @@ class Saver:
         rank: int,
         world_size: int,
         after_commit: Callable[[Path], None],
+        may_remove: Callable[[Path], bool] = lambda _: True,
     ) -> None:
         config = setup.config
         self._setup, self._learner, self._order = setup, learner, order
@@ -52,6 +53,7 @@ class Saver:
                     postprocessor=setup.postprocessor,
                 ),
                 after_commit=after_commit,
+                may_remove=may_remove,
                 keep_last=config.keep_last,
                 keep_every=config.keep_every,
                 keep_best=1 if self._metric else 0,
@@ -93,6 +95,11 @@ class Saver:
         """Until the last checkpoint is complete; raises what it met."""
         if self._writer is not None:
             self._writer.close()
+
+    def remove_old(self) -> None:
+        """What could not be removed while somebody read it. After `close`."""
+        if self._writer is not None:
+            self._writer.remove_old()
 
     def _record(self, state: TrainState) -> RunRecord:
         return run_record(self._setup, self._order(), state, world_size=self._world_size)

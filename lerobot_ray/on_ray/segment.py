@@ -42,6 +42,8 @@ class SegmentOptions:
     cpus_per_decoder: float = 1.0
     object_store_bytes: int | None = None
     """Blocks of this stream that may lie in the object store at once. None: half the cluster's, shared by ranks."""
+    token_holder: Any = None
+    """Whom decode actors ask for the Hub's token (`on_ray.token`); None: they need none."""
     labels: dict[str, str] | None = None
     """Run decode actors only on nodes with these Ray labels."""
     node_loss_patience_s: float = 10.0
@@ -138,7 +140,7 @@ def decoding_dataset(
     numbers = [pa.table({NUMBER: [number]}) for number in range(first, last)]
     dataset = ray.data.from_blocks(numbers).map_batches(
         DecodeBlocks,
-        fn_constructor_args=(spec, plan),
+        fn_constructor_args=(spec, plan, options.token_holder),
         batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=options.num_decoders),

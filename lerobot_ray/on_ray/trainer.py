@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lerobot_ray.checkpoint.state import is_lerobot_checkpoint, load_record
+from lerobot_ray.checkpoint.state import is_lerobot_checkpoint, load_record, step_of
 from lerobot_ray.config.dataset import sample_order
 from lerobot_ray.config.train import TrainConfig
 from lerobot_ray.core.errors import CheckpointError, ConfigError, LerobotRayError
@@ -31,6 +31,7 @@ from lerobot_ray.on_ray.run_folder import (
     claimed,
     marks_of_checkpoints,
     refuse_used_folder,
+    restore_audit,
 )
 from lerobot_ray.on_ray.run_setup import RunSetup, open_dataset, plan_run
 from lerobot_ray.on_ray.saving import dataset_record
@@ -69,6 +70,9 @@ def run(config: TrainConfig) -> int:
         if workers is None or setup is None:
             workers = workers_on_cluster(config.ray, device)
             setup = settle(config, metadata, workers, resume_from)
+        setup = with_push(setup)
+        if resume_from is not None and config.audit:
+            restore_audit(resume_from, config.output_dir)
         try:
             return supervise(setup, workers, where="the cluster" if is_there else "this machine")
         finally:
@@ -108,6 +112,15 @@ def with_order_of_checkpoint(config: TrainConfig, checkpoint: Path | None) -> Tr
     return dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, order=name))
 
 
+def with_push(setup: RunSetup) -> RunSetup:
+    """The setup with what goes to the Hub, its repository there and fit for it; ConfigError otherwise."""
+    from lerobot_ray.hub.preflight import plan_push
+
+    first_step = step_of(setup.resume_from) if setup.resume_from is not None else 0
+    plan = plan_push(setup.config, resume_from=setup.resume_from, first_step=first_step)
+    return dataclasses.replace(setup, push=plan)
+
+
 def compare_with_checkpoint(setup: RunSetup, checkpoint: Path, world_size: int) -> None:
     """CheckpointError when the run would not continue what the checkpoint began; what changes is said."""
     record = load_record(checkpoint, num_samples=setup.num_samples)
@@ -144,10 +157,12 @@ def supervise(setup: RunSetup, workers: Workers, *, where: str) -> int:
     import ray
 
     from lerobot_ray.on_ray.board import start_board
+    from lerobot_ray.on_ray.token import give_token
 
     progress = Progress(setup.config.steps)
     progress.say(banner(setup, workers, where=where))
     board = start_board()
+    give_token(board)
     fit = Fit(setup, workers, board)
     received: list[int] = []
     with noted_signals(received):

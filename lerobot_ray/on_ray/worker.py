@@ -30,17 +30,20 @@ from lerobot_ray.data.order import check_order
 from lerobot_ray.engine.loop import LoopSettings, train
 from lerobot_ray.engine.rates import rates_of, set_rates
 from lerobot_ray.engine.state import TrainState
+from lerobot_ray.hub.fetch import on_this_node
 from lerobot_ray.on_ray.batches import TrainingBatches
 from lerobot_ray.on_ray.beside import Beside
 from lerobot_ray.on_ray.board import logging_to
 from lerobot_ray.on_ray.build_learner import build_learner, set_up_torch, training_device
 from lerobot_ray.on_ray.held_out import HeldOut
+from lerobot_ray.on_ray.hub_side import HubSide
 from lerobot_ray.on_ray.ingest import BlockStream
 from lerobot_ray.on_ray.leaving import listen
 from lerobot_ray.on_ray.pulse import Pulse
 from lerobot_ray.on_ray.rank_stream import ingest_options, plan_stream
 from lerobot_ray.on_ray.run_folder import latest_checkpoint
 from lerobot_ray.on_ray.run_setup import RunSetup
+from lerobot_ray.on_ray.token import adopt_token
 from lerobot_ray.on_ray.train_host import TrainHost
 
 logger = logging.getLogger(__name__)
@@ -51,6 +54,7 @@ def train_worker(arguments: dict[str, Any]) -> int | None:
     setup, board = arguments["setup"], arguments["board"]
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
+    adopt_token(board)
     with logging_to(board, rank):
         try:
             return _train(setup, board, rank, world_size)
@@ -92,6 +96,8 @@ def _agree_on_start(setup: RunSetup, board: Any, rank: int, world_size: int) -> 
     if rank == 0:
         is_over = ray.get(board.fatal.remote()) is not None
         checkpoint = latest_checkpoint(setup.output_dir, not_ours=setup.not_ours) or setup.resume_from
+        if checkpoint is not None:
+            checkpoint = on_this_node(checkpoint)
         attempt = None
         if setup.config.audit and not is_over:
             state = _state_of(setup, checkpoint)
@@ -121,6 +127,8 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> int | Non
         return None
     listen()
     set_up_torch(setup)
+    if start.checkpoint is not None:
+        start = dataclasses.replace(start, checkpoint=on_this_node(start.checkpoint))
     learner = build_learner(setup, device=device, world_size=world_size, has_weights=start.checkpoint is not None)
     state = _state_of(setup, start.checkpoint)
     order = setup.order
@@ -144,6 +152,8 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> int | Non
     last_step = config.steps if setup.stop_at is None else min(setup.stop_at, config.steps)
     if state.step >= last_step:
         logger.info("nothing left to train: step %d of %d is reached", state.step, last_step)
+        if rank == 0 and setup.push is not None:
+            HubSide(setup, setup.push, first_step=state.step).finish(is_done=state.step >= config.steps)
         return state.step
 
     batching = setup.batching(world_size)
@@ -154,7 +164,7 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> int | Non
     with (
         Pulse(start.name, rank, process, step=state.step, post=board.beat.remote) as pulse,
         BlockStream(
-            setup.spec, plan, num_blocks=len(blocks), options=ingest_options(setup, world_size, plan)
+            setup.spec, plan, num_blocks=len(blocks), options=ingest_options(setup, world_size, plan, board)
         ) as stream,
     ):
         host = TrainHost(
@@ -195,9 +205,9 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> int | Non
                 accumulation_steps=batching.accumulation_steps,
                 seed=setup.seed,
                 log_freq=config.log_freq,
-                save_freq=config.save_freq,
+                save_freq=config.save_freq if config.save_checkpoint else 0,
                 eval_freq=config.eval_steps,
-                saves_last=config.save_checkpoint,
+                saves_last=config.save_checkpoint or setup.publishes,
                 skips_nonfinite=config.on_nonfinite == "skip",
             )
             while True:

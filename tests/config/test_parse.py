@@ -289,12 +289,12 @@ class TestConfigPath:
             refusal("--config_path=nothing.yaml") == "--config_path=nothing.yaml is neither a file nor a folder here."
         )
         assert "no train_config.json in this folder" in refusal(f"--config_path={tmp_path}")
-        assert "not fetched from the Hub yet" in refusal("--config_path=user/policy")
+        assert "not fetched from the Hub" in refusal("--config_path=user/policy")
 
     def test_a_repository_is_asked_of_the_caller(self, run):
         asked = []
 
-        def fetch(repo_id, *, revision):
+        def fetch(repo_id, *, revision, what):
             asked.append((repo_id, revision))
             return run
 
@@ -355,7 +355,7 @@ class TestPolicyPath:
     def test_a_repository_is_asked_of_the_caller(self, folder):
         asked = []
 
-        def fetch(repo_id, *, revision):
+        def fetch(repo_id, *, revision, what):
             asked.append((repo_id, revision))
             return folder
 

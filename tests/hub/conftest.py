@@ -12,6 +12,7 @@ from tests.hub_server import HubServer
 def hub(tmp_path, monkeypatch):
     """`hub.api` is alice's, whose token this process has."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_PROGRESS_BARS", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf-hub"))
     monkeypatch.setenv("LEROBOT_RAY_CACHE", str(tmp_path / "cache"))

@@ -29,6 +29,7 @@ class Fault:
     """Serve a body of the right length with its first byte changed."""
     delay_s: float = 0.0
     bytes_per_s: float = 0.0
+    """The line's speed, for the body of the request and of the answer."""
 
     seen: int = 0
     """Matching requests so far, hit or not."""

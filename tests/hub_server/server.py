@@ -120,6 +120,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if fault and fault.delay_s:
                 time.sleep(fault.delay_s)
+            if fault and fault.bytes_per_s:
+                body = _slowly(body, fault.bytes_per_s)
             reply = self._answer(split.path, parse_qs(split.query, keep_blank_values=True), body, fault)
             for _ in body:  # what an endpoint left unread would be taken for the next request
                 pass
@@ -229,6 +231,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
                 self.connection.shutdown(socket.SHUT_RDWR)
                 raise ConnectionError("cut by a fault")
+
+
+def _slowly(chunks: Iterator[bytes], bytes_per_s: float) -> Iterator[bytes]:
+    for chunk in chunks:
+        time.sleep(len(chunk) / bytes_per_s)
+        yield chunk
 
 
 def _slice(path: Path, start: int, stop: int) -> Iterator[bytes]:

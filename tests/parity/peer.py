@@ -20,9 +20,12 @@ def peer_python() -> str:
     return python
 
 
-def run_peer(script: str, *arguments: Any) -> str:
-    """Runs the script and returns what it printed; its whole output is in the failure otherwise."""
-    return _run([peer_python(), str(SCRIPTS / script), *map(str, arguments)])
+def run_peer(script: str, *arguments: Any, environment: dict[str, str] | None = None) -> str:
+    """Runs the script and returns what it printed; its whole output is in the failure otherwise.
+
+    It is offline unless `environment` says otherwise.
+    """
+    return _run([peer_python(), str(SCRIPTS / script), *map(str, arguments)], environment)
 
 
 def run_lerobot_train(**flags: Any) -> str:
@@ -31,11 +34,13 @@ def run_lerobot_train(**flags: Any) -> str:
     return _run([peer_python(), "-m", "lerobot.scripts.lerobot_train", *words])
 
 
-def _run(command: list[str]) -> str:
+def _run(command: list[str], environment: dict[str, str] | None = None) -> str:
     offline = {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore", "TOKENIZERS_PARALLELISM": "false"}
     kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
     if path := os.environ.get("PEER_PYTHONPATH"):  # packages the interpreter lacks, transformers for one
         kept["PYTHONPATH"] = path
-    done = subprocess.run(command, env=kept | offline, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, env=kept | offline | (environment or {}), capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
