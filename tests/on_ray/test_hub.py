@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,17 @@ from safetensors.numpy import load
 from lerobot_ray.data.audit_check import load_audit
 from lerobot_ray.hub.dataset import push_dataset
 from tests.hub_server import HubServer
-from tests.on_ray.runs import assert_same_run, checkpoint, command, losses, run_here, start_apart, wait_until, weights
+from tests.on_ray.runs import (
+    assert_same_run,
+    checkpoint,
+    command,
+    kill_training_workers,
+    losses,
+    run_here,
+    start_apart,
+    wait_until,
+    weights,
+)
 
 pytestmark = [pytest.mark.ray, pytest.mark.hub]
 STEPS = 12
@@ -118,6 +129,27 @@ def test_a_run_goes_on_from_the_hub_on_an_empty_disk(ray_cluster, hub, toy_root,
         assert files_with(secret, found, log, ray_files, tmp_path / "hub", tmp_path / "home") == []
     finally:
         shutil.rmtree(ray_files, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_followed_by_one_that_sends_nothing_again(ray_cluster, hub, toy_root, tmp_path):
+    hub.fault("/commit/main", method="POST", first=2, times=1, delay_s=3)
+
+    def kill_in_the_second_upload():
+        wait_until(lambda: len(hub.requests("/commit/main", "POST")) == 2, within_s=240)
+        kill_training_workers()
+
+    killer = threading.Thread(target=kill_in_the_second_upload)
+    killer.start()
+    flags = [*PUSHING, "--policy.push_to_hub=false", "--steps=12", "--save_freq=4"]
+    assert run_here(command(toy_root, tmp_path / "run", *flags)) == 0
+    killer.join()
+    assert tags(hub) == ["000004", "000008", "000012"]
+    puts = hub.requests("/lfs/object/", "PUT")
+    assert len(puts) == len({request.path for request in puts})
+    for step in (4, 8, 12):
+        there = files(hub, f"{step:06d}")[f"checkpoints/{step:06d}/pretrained_model/model.safetensors"]
+        assert there == (checkpoint(tmp_path / "run", step) / "pretrained_model/model.safetensors").read_bytes()
 
 
 @pytest.mark.slow
