@@ -78,7 +78,7 @@ def not_pushed(setup: RunSetup, plan: PushPlan, *, up_to: int | None = None) -> 
     """This run's complete checkpoints that are not known to be on the Hub, oldest first."""
     there = {*load_record_of_pushes(setup.output_dir, plan.repo_id), *plan.known_tags}
     is_same_run = setup.resume_from is not None and setup.resume_from.is_relative_to(setup.output_dir)
-    foreign = set() if is_same_run else {name for name, _ in setup.not_ours}
+    foreign: set[str] = set() if is_same_run else {name for name, _ in setup.not_ours}
     return [
         path
         for path in complete_checkpoints(setup.output_dir)
