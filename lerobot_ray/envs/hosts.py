@@ -109,17 +109,17 @@ def those_ready(hosts: Sequence[EnvHost]) -> list[EnvHost]:
     local = [host for host in hosts if host.connection is None]
     if local:
         return local
+    by_connection = {host.connection: host for host in hosts}
+    timeout_s = 0.0  # first of all those that answered while nobody listened: a policy may take its time
     while True:
+        ready = [by_connection[connection] for connection in wait(list(by_connection), timeout_s)]  # type: ignore
         now = time.monotonic()
-        late = [host for host in hosts if host.deadline <= now]
+        late = [host for host in hosts if host.deadline <= now and host not in ready]
         for host in late:
             host.give_up()
-        by_connection = {host.connection: host for host in hosts if host not in late}
-        next_deadline_s = min((host.deadline for host in by_connection.values()), default=now) - now
-        timeout_s = 0.0 if late else max(0.0, next_deadline_s)
-        ready = [by_connection[connection] for connection in wait(list(by_connection), timeout_s)]  # type: ignore
         if ready or late:
             return [*late, *ready]
+        timeout_s = max(0.0, min(host.deadline for host in hosts) - now)
 
 
 def spec_of(config: EnvConfig) -> EnvSpec:

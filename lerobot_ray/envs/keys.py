@@ -41,7 +41,8 @@ def sources(space: gymnasium.Space, config: EnvConfig) -> dict[str, str]:
     wanted = {key: name for key, name in config.features_map.items() if key != ACTION}
     found: dict[str, str] = {}
     for key, leaf in leaves.items():
-        name = wanted.get(key) or _habit(key, leaf)
+        habit = _habit(key, leaf)
+        name = wanted.get(key) or (habit if habit not in wanted.values() else None)
         if name is not None:
             _take(found, name, key, config)
     if RENDER in wanted:

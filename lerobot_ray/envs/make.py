@@ -33,14 +33,14 @@ def build_env(config: EnvConfig) -> gymnasium.Env:
         raise EnvError(f"env.task={config.task} are several tasks; build one at a time (tasks_of).")
     if not config.builder:
         raise EnvError(
-            f"env.type={config.type} does not say how it is built. Set the class variable `builder` of "
+            f"{name_of(config)} does not say how it is built. Set the class variable `builder` of "
             f"{type(config).__qualname__} to the import path 'module:function' of (config) -> gymnasium.Env."
         )
     module_name, _, name = config.builder.partition(":")
     try:
         builder = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
-        raise EnvError(f"env.type={config.type} is built by {config.builder}, which is not there: {error}.") from error
+        raise EnvError(f"{name_of(config)} is built by {config.builder}, which is not there: {error}.") from error
     env = builder(config)
     if step_limit(env) is None:
         env.close()
@@ -51,8 +51,12 @@ def build_env(config: EnvConfig) -> gymnasium.Env:
 
 
 def name_of(config: EnvConfig) -> str:
-    """The environment in a message: `pusht (PushT-v0)`."""
-    return f"environment {config.type}" + (f" ({config.task})" if config.task not in (None, config.type) else "")
+    """The environment in a message: `environment pusht (PushT-v0)`."""
+    try:
+        kind = config.type
+    except ValueError:  # its class came here in a pickle, and nothing has registered it in this process
+        kind = type(config).__name__
+    return f"environment {kind}" + (f" ({config.task})" if config.task not in (None, kind) else "")
 
 
 def step_limit(env: gymnasium.Env) -> int | None:

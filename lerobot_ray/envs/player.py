@@ -41,6 +41,7 @@ class Player:
 
     def another(self) -> Player:
         """A player with queues of its own over the same weights."""
+        self._forget()  # what an episode before left behind need not be copied
         policy = self._parts[0]
         shared: dict[int, Any] = {}
         if isinstance(policy, torch.nn.Module):
@@ -61,9 +62,12 @@ class Player:
             random.seed(int(words[0]))
             np.random.seed(int(words[1] & 0xFFFFFFFF))
             torch.manual_seed(int(words[2] >> 1))
-            for part in (*self._parts[:3], *(self._parts[3] or ())):
-                if hasattr(part, "reset"):
-                    part.reset()
+            self._forget()
+
+    def _forget(self) -> None:
+        for part in (*self._parts[:3], *(self._parts[3] or ())):
+            if hasattr(part, "reset"):
+                part.reset()
 
     def act(self, observations: Sequence[Mapping[str, np.ndarray]], prompt: str) -> np.ndarray:
         """The actions (B, A) for the rows' observations."""

@@ -50,9 +50,9 @@ class ProcessHost:
         self._ask("step", action, with_picture)
 
     def answer(self) -> Any:
-        if self._gave_up_after_s:
+        if limit_s := self._gave_up_after_s:
             self._end()
-            raise EnvFailed(f"{self._asked} took more than {self._gave_up_after_s:g} s")
+            raise EnvFailed(f"{self._asked} took more than {limit_s:g} s")
         assert self.connection is not None
         try:
             is_fine, value = pickle.loads(self.connection.recv_bytes())
@@ -131,6 +131,7 @@ def serve(connection: Connection) -> None:
         return
     except Exception as error:
         _send(connection, (False, in_words(error)))
+        _wait_for_end(connection)  # a closed end might take the answer with it
         return
     while True:
         try:
@@ -144,6 +145,14 @@ def serve(connection: Connection) -> None:
         if not _send(connection, answer):
             break
     close_quietly(stage)
+
+
+def _wait_for_end(connection: Connection) -> None:
+    try:
+        while True:
+            connection.recv_bytes()
+    except (EOFError, OSError):
+        return
 
 
 def _send(connection: Connection, answer: tuple[bool, Any]) -> bool:
@@ -164,6 +173,7 @@ def end_with(parent: int) -> None:
 def main(argv: list[str]) -> None:
     if len(argv) != 2:
         raise EnvError("lerobot_ray.envs.process is started by an evaluation, not by hand.")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which ends this one
     threading.Thread(target=end_with, args=(int(argv[1]),), daemon=True).start()
     serve(Connection(int(argv[0])))
 

@@ -55,6 +55,7 @@ def play(
     batch_policy: bool = False,
     video_dir: str | Path | None = None,
     videos: int = 0,
+    recording: str | Path | None = None,
     on_episode: Callable[[EpisodeResult], None] | None = None,
 ) -> list[EpisodeResult]:
     """Plays the episodes with these numbers in one task, and returns their results in that order.
@@ -66,6 +67,7 @@ def play(
         hangs takes everything with it.
     env_timeout_s: how long one reset or step may take. Its episode then counts as failed; the others go on.
     video_dir, videos: episodes numbered below `videos` leave `eval_episode_<number>.mp4` there.
+    recording: a folder that gets one part per episode; `record.join_recording` makes a dataset of it.
     on_episode: called in this thread with each result as soon as it is known, in the order in which episodes end.
 
     Raises EnvError or PolicyError before anything is played when environment and policy do not fit, and whatever the
@@ -83,6 +85,7 @@ def play(
         fps=env_config.fps,
         video_dir=Path(video_dir) if video_dir is not None else None,
         videos=videos,
+        recording=Path(recording) if recording is not None else None,
     )
     rows = batch_size or default_batch_size(len(episodes))
     with _opened(env_config, min(rows, len(episodes)), is_async=use_async_envs, timeout_s=env_timeout_s) as (
@@ -99,11 +102,15 @@ def play(
             groups = [_Group([host], player, spec, rows=1) for host, player in zip(hosts, players, strict=True)]
         results: dict[int, EpisodeResult] = {}
         task = env_config.task or env_config.type
-        waiting = deque(Episode(number, seed + number, task, files) for number in episodes)
-        for result in _results(groups, waiting):
-            results[result.episode] = result
-            if on_episode is not None:
-                on_episode(result)
+        waiting = deque(Episode(number, seed + number, task, spec, files) for number in episodes)
+        try:
+            for result in _results(groups, waiting):
+                results[result.episode] = result
+                if on_episode is not None:
+                    on_episode(result)
+        finally:
+            for group in groups:
+                group.abandon()
     return [results[number] for number in episodes]
 
 
@@ -170,13 +177,18 @@ class _Group:
         except EnvFailed as error:
             episode.fail(str(error))
         else:
-            episode.add(moment, limit=self._spec.step_limit)
+            episode.add(moment)
 
     def ended(self) -> Iterator[EpisodeResult]:
         """Results of episodes that ended with the last answers."""
         for _, episode in self._playing:
             if episode.has_ended and not episode.is_closed:
                 yield episode.close()
+
+    def abandon(self) -> None:
+        """Lets go of episodes that have not ended, when playing is stopped by an error."""
+        for _, episode in self._playing:
+            episode.abandon()
 
     @property
     def is_done(self) -> bool:

@@ -5,6 +5,8 @@ There is no torch here: a process that holds an environment imports this and lit
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,7 @@ import gymnasium
 import numpy as np
 
 from lerobot_ray.config.env import EnvConfig
-from lerobot_ray.core.errors import EnvError
+from lerobot_ray.core.errors import EnvError, LerobotRayError
 from lerobot_ray.core.types import ACTION, FeatureType, PolicyFeature
 from lerobot_ray.envs.keys import RENDER, feature_of, flat_spaces, is_camera, sources, value_at
 from lerobot_ray.envs.make import build_env, name_of, step_limit
@@ -50,13 +52,15 @@ class Stage:
 
     def __init__(self, config: EnvConfig) -> None:
         self._config = config
-        self._env = build_env(config)
-        try:
-            self._sources = sources(self._env.observation_space, config)
-            self._spec = self._describe()
-        except BaseException:
-            self._env.close()
-            raise
+        with _in_our_words(config):
+            self._env = build_env(config)
+            try:
+                self._sources = sources(self._env.observation_space, config)
+                self._spec = self._describe()
+            except BaseException:
+                self._env.close()
+                raise
+        self._shapes = {name: _as_seen(name, feature.shape) for name, feature in self._spec.features.items()}
 
     def spec(self) -> EnvSpec:
         return self._spec
@@ -121,6 +125,11 @@ class Stage:
         seen = {}
         for name, key in self._sources.items():
             value = self._rendered() if key == RENDER else np.asarray(value_at(observation, key))
+            if value.shape != self._shapes[name]:
+                raise EnvError(
+                    f"{name_of(self._config)} gives {key} of shape {list(value.shape)}, and says it is "
+                    f"{list(self._shapes[name])}. It may draw in one size only; leave its size as it is by default."
+                )
             # A copy: environments may write the next observation into the array of the one before.
             seen[name] = np.array(value, dtype=np.uint8 if is_camera(name) else np.float32)
         return seen
@@ -140,6 +149,21 @@ class Stage:
                 'mode rgb_array: --env.kwargs=\'{"render_mode": "rgb_array"}\'.'
             )
         return np.array(picture, dtype=np.uint8)
+
+
+@contextmanager
+def _in_our_words(config: EnvConfig) -> Iterator[None]:
+    """Whatever goes wrong while an environment is built is an EnvError: it is a stranger's code."""
+    try:
+        yield
+    except LerobotRayError:
+        raise
+    except Exception as error:  # a library or a display that is missing, a bug
+        raise EnvError(f"{name_of(config)} cannot be built ({type(error).__name__}: {error}).") from error
+
+
+def _as_seen(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape[1:], shape[0]) if is_camera(name) else shape
 
 
 def _success(info: dict[str, Any]) -> bool | None:

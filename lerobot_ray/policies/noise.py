@@ -21,6 +21,7 @@ ACT_LATENT = 1
 """Purpose numbers keep the draws of one sample apart. Other packages: use numbers from 1024 on."""
 DIFFUSION_LOSS = 2
 RANDOM_CROP = 3
+DIFFUSION_SAMPLE = 4
 
 _LOW_32 = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

@@ -54,6 +54,13 @@ class Random(Expert):
         return low + (high - low) * torch.rand(len(batch[OBS_STATE]), 2)
 
 
+class Blind(Random):
+    """Random, and reads the state alone."""
+
+    def __init__(self) -> None:
+        self.config = ActorConfig(input_features={OBS_STATE: PolicyFeature(FeatureType.STATE, (2,))})
+
+
 def unchanged(value: Any) -> Any:
     """A processor that does nothing."""
     return value

@@ -61,6 +61,14 @@ def test_actions_outside_the_joint_range_are_clipped():
     assert env.state.joints == pytest.approx([env.action_space.high[0], env.action_space.low[1]])
 
 
+def test_without_a_camera_it_tells_where_the_target_is():
+    env = ReachEnv(obs_type="environment_state_agent_pos")
+    observation, _ = env.reset(seed=4)
+    assert set(observation) == {"agent_pos", "environment_state"}
+    assert observation["environment_state"] == pytest.approx(env.state.target_xy)
+    assert env.observation_space.contains(observation)
+
+
 @pytest.mark.filterwarnings("ignore:.*symmetric and normalized")  # joint angles are what they are
 def test_gymnasium_accepts_it():
     from gymnasium.utils.env_checker import check_env

@@ -65,13 +65,16 @@ class DiffusionModel(nn.Module):
             for number, (encoder, image) in enumerate(zip(self.rgb_encoder, images, strict=True))  # type: ignore[arg-type]
         ]
 
-    def sample(self, condition: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Actions (B, T, A) for a condition (B, G), from `noise` or from torch's generator."""
-        x = noise
+    def sample(self, condition: Tensor, noise: Tensor | None = None, fresh: Tensor | None = None) -> Tensor:
+        """Actions (B, T, A) for a condition (B, G), from `noise` or from torch's generator.
+
+        `fresh` (B, K, T, A) is the noise that sampling steps add, for the `num_fresh` steps that add any, in order.
+        """
+        x, added = noise, iter(()) if fresh is None else iter(fresh.unbind(1))
         if x is None:
             shape = (condition.shape[0], self.horizon, self.action_size)
             x = torch.randn(shape, dtype=condition.dtype, device=condition.device)
         for step in self.schedule.steps:
             timesteps = torch.full(x.shape[:1], step.timestep, dtype=torch.long, device=x.device)
-            x = self.schedule.denoise(x, self.unet(x, timesteps, condition), step)
+            x = self.schedule.denoise(x, self.unet(x, timesteps, condition), step, added)
         return x

@@ -86,11 +86,14 @@ class DiffusionPolicy(PretrainedPolicy):
 
     @torch.no_grad()
     def select_action(self, batch: Batch, noise: Tensor | None = None) -> Tensor:
-        """The next action (B, A), from a queue that new samples fill when it is empty."""
+        """The next action (B, A), from a queue that new samples fill when it is empty.
+
+        Noise follows from the batch's stream indices, if it has them, so that a row's action is its own.
+        """
         self.eval()
         self._observe(batch)
         if not self._actions:
-            self._actions.extend(self._sample_chunk(noise).transpose(0, 1))
+            self._actions.extend(self._sample_chunk(noise, batch.get(STREAM_INDEX)).transpose(0, 1))
         return self._actions.popleft()
 
     @torch.no_grad()
@@ -98,15 +101,21 @@ class DiffusionPolicy(PretrainedPolicy):
         """Actions (B, n_action_steps, A) from the current step on; this observation joins those seen since `reset`."""
         self.eval()
         self._observe(batch)
-        return self._sample_chunk(noise)
+        return self._sample_chunk(noise, batch.get(STREAM_INDEX))
 
     def _observe(self, batch: Batch) -> None:
         require_keys(batch, self._observed, policy="diffusion")
         for key, seen in self._observations.items():
             seen.extend([batch[key]] * (1 if seen else self.config.n_obs_steps))  # the first one fills the queue
 
-    def _sample_chunk(self, noise: Tensor | None) -> Tensor:
+    def _sample_chunk(self, noise: Tensor | None, stream_index: Tensor | None) -> Tensor:
         observed = {key: torch.stack(list(seen), dim=1) for key, seen in self._observations.items()}
-        actions = self.diffusion.sample(self.diffusion.condition(observed), noise)
+        condition, fresh = self.diffusion.condition(observed), None
+        if noise is None and stream_index is not None:
+            model, steps = self.diffusion, 1 + self.diffusion.schedule.num_fresh
+            shape = (steps, model.horizon, model.action_size)
+            drawn = draws.normals(self.noise_seed, draws.DIFFUSION_SAMPLE, stream_index, shape).to(condition.dtype)
+            noise, fresh = drawn[:, 0], drawn[:, 1:]
+        actions = self.diffusion.sample(condition, noise, fresh)
         first = self.config.n_obs_steps - 1
         return actions[:, first : first + self.config.n_action_steps]

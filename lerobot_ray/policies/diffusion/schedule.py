@@ -7,12 +7,15 @@ step needs is a few numbers, computed once on the host, so that sampling never w
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from lerobot_ray.policies.diffusion.config import DiffusionConfig
+
+_NOTHING: Iterator[Tensor] = iter(())
 
 
 def noise_shares(name: str, num_steps: int, *, start: float, end: float) -> Tensor:
@@ -130,8 +133,16 @@ class NoiseSchedule(nn.Module):
         remaining = remaining.to(torch.promote_types(remaining.dtype, actions.dtype))
         return remaining.sqrt() * actions + (1 - remaining).sqrt() * noise
 
-    def denoise(self, x: Tensor, predicted: Tensor, step: SamplingStep) -> Tensor:
-        """x one step cleaner, given the network's prediction. Draws from torch's generator where the step has noise."""
+    @property
+    def num_fresh(self) -> int:
+        """Sampling steps that add noise."""
+        return sum(step.fresh > 0 for step in self.steps)
+
+    def denoise(self, x: Tensor, predicted: Tensor, step: SamplingStep, added: Iterator[Tensor] = _NOTHING) -> Tensor:
+        """x one step cleaner, given the network's prediction.
+
+        Where the step has noise, it is the next of `added`, or drawn from torch's generator when there is none.
+        """
         if self.predicts_noise:
             clean, noise = (x - step.noise_scale * predicted) / step.signal_scale, predicted
         else:
@@ -139,4 +150,7 @@ class NoiseSchedule(nn.Module):
         if self.clip is not None:
             clean = clean.clamp(-self.clip, self.clip)
         x = step.clean * clean + step.current * x + step.noise * noise
-        return x + step.fresh * torch.randn_like(x) if step.fresh > 0 else x
+        if step.fresh <= 0:
+            return x
+        drawn = next(added, None)
+        return x + step.fresh * (torch.randn_like(x) if drawn is None else drawn)
