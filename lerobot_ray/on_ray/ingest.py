@@ -219,7 +219,7 @@ class BlockStream:
         last = first + self.options.segment_blocks
         last = last if self._end is None else min(last, self._end)
         plan = self.plan
-        kind = Segment if self.options.num_decoders else SegmentHere
+        kind: type[Segment | SegmentHere] = Segment if self.options.num_decoders else SegmentHere
         segment, is_stuck = kind(self.spec, plan, first, last, self.options), False
         try:
             while (table := segment.next(self._stopping)) is not None:

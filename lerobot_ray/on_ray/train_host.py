@@ -62,7 +62,7 @@ class TrainHost:
         words = gathered(self._word(step_s), self.world_size)
         self.reason = words[0].stop
         self.leaving = [rank for rank, word in enumerate(words) if word.leaves]
-        unreadable = frozenset().union(*(word.unreadable for word in words))
+        unreadable: frozenset[int] = frozenset().union(*(word.unreadable for word in words))
         if unreadable:
             drop_episodes(self._stream, unreadable, rank=self.rank, world_size=self.world_size)
         slowest_s = max(word.step_s for word in words)
