@@ -88,13 +88,13 @@ def settled(arguments: Arguments) -> Any:
     resume = arguments.is_on("resume")
     if resume and folder is None:
         raise ConfigError("--resume goes on with the sweep in --output_dir. Say which: --output_dir=<folder>.")
-    now = datetime.now()
+    seeds, now = arguments.number("sweep_seeds"), datetime.now()
     return settle_sweep(
         file,
         arguments.words,
         folder=Path(folder or Path("outputs/sweeps") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{file.stem}"),
         overrides=overrides,
-        seeds=1 if arguments.number("sweep_seeds") is None else arguments.number("sweep_seeds"),
+        seeds=1 if seeds is None else seeds,
         resume=resume,
         push_best=arguments.is_on("push_best"),
     )
