@@ -83,7 +83,9 @@ def settled(arguments: Arguments) -> Any:
     from lerobot_ray.sweeps.plan import settle_sweep
 
     file = Path(arguments.own["sweep"])
-    overrides = {name: arguments.number(name) for name in ("num_trials", "max_concurrent") if name in arguments.own}
+    overrides: dict[str, Any] = {
+        name: arguments.number(name) for name in ("num_trials", "max_concurrent") if name in arguments.own
+    }
     folder = arguments.own.get("output_dir")
     resume = arguments.is_on("resume")
     if resume and folder is None:

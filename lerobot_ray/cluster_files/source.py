@@ -30,7 +30,8 @@ class Document:
 def read_documents(text: str) -> tuple[list[Document], list[Finding]]:
     """Every document of a YAML text, and what is wrong with the text itself."""
     loader = yaml.SafeLoader(text)
-    documents, findings = [], []
+    documents: list[Document] = []
+    findings: list[Finding] = []
     try:
         while loader.check_node():
             node = loader.get_node()

@@ -114,9 +114,10 @@ def _candidates(
             yield tags[name], name, False
         return
     if revision.isdigit() and not is_commit_id(revision):
-        name = next((name for name in newest_first if int(name) == int(revision)), None)
-        if name is None:
+        same = [name for name in newest_first if int(name) == int(revision)]
+        if not same:
             raise HubError(f"{repo_id} has no step {revision}. {_steps(repo_id, tags)}")
+        name = same[0]
         if what != "checkpoint" and not look(tags[name], f"{CHECKPOINTS_DIR}/{name}"):
             yield tags[name], "", False  # a tag of somebody who keeps models at the root
         yield tags[name], name, True

@@ -9,6 +9,7 @@ another run stays where it is, and this one's is refused.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -155,7 +156,7 @@ def _list(repo_id: str, revision: str, folders: list[str], patience: Patience) -
     for folder in folders:
         there |= ask(
             f"listing {repo_id}",
-            lambda api, folder=folder: list_files(api, repo_id, revision=revision, folder=folder),
+            functools.partial(list_files, repo_id=repo_id, revision=revision, folder=folder),
             retry=patience.retry,
             check=patience.check,
         )

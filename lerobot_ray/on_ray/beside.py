@@ -154,7 +154,7 @@ class Beside:
                 self._saver.close()
                 if self._hub is not None:
                     self._pulse.at(PUSHING)
-                    self._hub.finish(is_done=not self._outcome.message)
+                    self._hub.finish(is_done=self._outcome is None)
                     self._saver.remove_old()  # what was kept for the upload
             else:  # the error that ended the run is the one to hear of
                 with contextlib.suppress(Exception):

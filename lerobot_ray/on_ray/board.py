@@ -69,7 +69,7 @@ class Board:
 
 def start_board(kind: type[Board] = Board) -> Any:
     """The board of one run; it lives as long as the driver, on the driver's node: others may be lost."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(num_cpus=0, max_restarts=0, scheduling_strategy=here)(kind).remote()
 
 

@@ -105,7 +105,7 @@ def with_order_of_checkpoint(config: TrainConfig, checkpoint: Path | None) -> Tr
     """Samples in the order of the checkpoint that is continued, unless one was asked for. LeRobot's have LeRobot's."""
     if checkpoint is None or config.dataset.order is not None:
         return config
-    name = "lerobot" if is_lerobot_checkpoint(checkpoint) else load_record(checkpoint).order.get("name")
+    name: Any = "lerobot" if is_lerobot_checkpoint(checkpoint) else load_record(checkpoint).order.get("name")
     if name is None or name == sample_order(config.dataset):
         return config
     logger.info("samples come in the order of the checkpoint, %s", name)

@@ -178,7 +178,7 @@ def _optuna(sweep: SweepConfig) -> Any:
 
         def suggest(self, trial_id: str) -> Any:  # Tune splits names at slashes here, and ours have none
             if trial_id not in self._ot_trials:
-                self._ot_trials[trial_id] = self._ot_study.ask()
+                self._ot_trials[trial_id] = self._ot_study.ask()  # type: ignore[attr-defined]
             return self._suggest_from_define_by_run_func(self._space, self._ot_trials[trial_id])
 
     return Search(ask, metric=sweep.metric, mode=sweep.mode, seed=sweep.searcher.seed)
@@ -197,8 +197,8 @@ def _ask(trial: Any, name: str, values: Values) -> Any:
         top = int(high) if values.kind.startswith("q") else int(high) - 1
         step = int(values.numbers[2]) if len(values.numbers) > 2 and not values.is_log else 1
         return trial.suggest_int(name, int(low), top, log=values.is_log, step=step)
-    step = values.numbers[2] if len(values.numbers) > 2 and not values.is_log else None
-    return rounded(trial.suggest_float(name, low, high, log=values.is_log, step=step))
+    grid = values.numbers[2] if len(values.numbers) > 2 and not values.is_log else None
+    return rounded(trial.suggest_float(name, low, high, log=values.is_log, step=grid))
 
 
 def _other(kind: str, sweep: SweepConfig) -> Any:

@@ -152,7 +152,7 @@ def _keep_statistics(policy: nn.Module) -> None:
     for module in policy.modules():
         if isinstance(module, _BatchNorm) and not any(p.requires_grad for p in module.parameters()):
             module.eval()
-            module.train = functools.partial(_stay, module)  # type: ignore[method-assign]
+            module.train = functools.partial(_stay, module)  # type: ignore[method-assign,assignment]
 
 
 def _stay(module: nn.Module, mode: bool = True) -> nn.Module:

@@ -75,7 +75,8 @@ def _checked_pattern(policy: nn.Module, pattern: str) -> list[str] | str:
     except re.error as error:
         raise ConfigError(f"peft.target_modules={pattern} is not a regular expression: {error}.") from error
     if not found and named_like(policy, pattern):  # a single name
-        found, result = named_like(policy, pattern), [pattern]
+        result: list[str] | str = [pattern]
+        found = named_like(policy, pattern)
     else:
         result = pattern
     if not found:
