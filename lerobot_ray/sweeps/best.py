@@ -11,7 +11,7 @@ import yaml
 from lerobot_ray.checkpoint.commit import complete_checkpoints
 from lerobot_ray.config.encode import encode
 from lerobot_ray.config.parse import parse_train_config
-from lerobot_ray.sweeps.flags import as_flag, settings_of, train_command
+from lerobot_ray.sweeps.flags import as_flag, from_hub, settings_of, train_command
 from lerobot_ray.sweeps.plan import SweepPlan
 from lerobot_ray.sweeps.trial import Trial
 from lerobot_ray.tracking.mlflow import DATABASE_FILE
@@ -23,11 +23,11 @@ def save_best(plan: SweepPlan, trial: Trial) -> Path:
     """Write the trial's settings as a file for `--config_path`: what was given and what was found, nothing else."""
     words = absolute_root(plan)
     tree = settings_of(words, trial.values, seed=trial.seed)
-    wanted = encode(_without_places(parse_train_config([*words, *_own(trial)])))
+    wanted = encode(_without_places(parse_train_config([*words, *_own(trial)], fetch=from_hub)))
     path = plan.folder / BEST_FILE
     head = f"# Trial {trial.name} of {plan.name}: {plan.sweep.metric} {trial.score(plan.sweep):.6g}\n"
     path.write_text(head + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    if encode(_without_places(parse_train_config([f"--config_path={path}"]))) != wanted:
+    if encode(_without_places(parse_train_config([f"--config_path={path}"], fetch=from_hub))) != wanted:
         path.write_text(head + yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path
 

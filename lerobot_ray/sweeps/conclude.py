@@ -58,7 +58,7 @@ def push(plan: SweepPlan, best: Trial) -> int:
     from lerobot_ray.sweeps.push_best import push_best
 
     try:
-        say(f"pushed: {push_best(plan, best, folder)}")
+        say(f"pushed: {push_best(plan, folder)}")
     except LerobotRayError as error:
         say(f"error: {error}")
         return 1

@@ -12,7 +12,6 @@ from typing import Any
 from lerobot_ray.config.encode import encode
 from lerobot_ray.config.flags import read, read_flags
 from lerobot_ray.config.parse import build, gather, parse_train_config
-from lerobot_ray.config.sources import Fetch
 from lerobot_ray.config.text import Text
 from lerobot_ray.config.train import TrainConfig
 from lerobot_ray.core.errors import ConfigError
@@ -34,14 +33,19 @@ def as_text(value: Any) -> str:
     return json.dumps(value)
 
 
-def trial_config(
-    words: Sequence[str], values: Mapping[str, Any], *, seed: int | None = None, fetch: Fetch | None = None
-) -> TrainConfig:
+def from_hub(repo_id: str, *, revision: str | None, what: Any) -> Path:
+    """What a flag names and this machine does not have."""
+    from lerobot_ray.hub.fetch import fetch
+
+    return fetch(repo_id, revision=revision, what=what)
+
+
+def trial_config(words: Sequence[str], values: Mapping[str, Any], *, seed: int | None = None) -> TrainConfig:
     """The run of one trial, but for where it writes."""
     own = [as_flag(name, value) for name, value in values.items()]
     if seed is not None:
         own.append(f"--seed={seed}")
-    return parse_train_config([*words, *own], fetch=fetch)
+    return parse_train_config([*words, *own], fetch=from_hub)
 
 
 def of_a_trial(config: TrainConfig, *, folder: Path, name: str, decoders: int | None, mlflow_uri: str) -> TrainConfig:
@@ -65,7 +69,7 @@ def of_a_trial(config: TrainConfig, *, folder: Path, name: str, decoders: int | 
 def settings_of(words: Sequence[str], values: Mapping[str, Any], *, seed: int | None) -> dict[str, Any]:
     """What was given by flag and file, and the trial's values: a tree for a config file, each value as it was read."""
     own = [as_flag(name, value) for name, value in values.items()]
-    settings = gather([*words, *own, *([f"--seed={seed}"] if seed is not None else [])])
+    settings = gather([*words, *own, *([f"--seed={seed}"] if seed is not None else [])], fetch=from_hub)
     encoded = encode(build(settings))
     tree = {key: _plain(value, encoded.get(key)) for key, value in settings.tree.items() if key not in _NOT_A_SETTING}
     policy = tree.get("policy")

@@ -7,7 +7,6 @@ import pytest
 from lerobot_ray.core.errors import ConfigError
 from lerobot_ray.sweeps.best import BEST_FILE
 from lerobot_ray.sweeps.push_best import check_push, push_best
-from lerobot_ray.sweeps.trial import Trial
 from tests.sweeps.sweeps import plan_of
 
 pytestmark = pytest.mark.hub
@@ -18,13 +17,11 @@ def test_the_best_policy_and_its_settings_arrive(hub, tmp_path):
     check_push(plan)
     policy = tmp_path / "pretrained_model"
     policy.mkdir()
-    (policy / "config.json").write_text("{}")
+    (policy / "config.json").write_text('{"type": "act"}')
     plan.folder.mkdir()
     (plan.folder / BEST_FILE).write_text("steps: 100\n")
-    best = Trial(3, 3, {"optimizer.lr": 1e-3}, reports=[(100, 0.25)])
-    assert push_best(plan, best, policy).endswith("/alice/best")
+    assert push_best(plan, policy).endswith("/alice/best")
     assert {"config.json", BEST_FILE} <= set(hub.api.list_repo_files("alice/best"))
-    assert hub.api.list_repo_commits("alice/best")[0].title == "Best of sweep out: train/loss 0.25"
 
 
 def test_somebody_elses_repository_is_refused_before_the_first_trial(hub, tmp_path):
