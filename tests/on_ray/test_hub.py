@@ -71,6 +71,7 @@ def test_checkpoints_and_the_policy_are_pushed_and_old_ones_removed(ray_cluster,
     push_dataset(toy_root, "alice/toy")
     flags = ["--dataset.repo_id=alice/toy", "--dataset.root=null", "--steps=4", "--save_freq=2", "--keep_last=1"]
     assert run_here(command(toy_root, run, *PUSHING, *flags)) == 0
+    assert [path.name for path in (run / "audit").iterdir()] == ["attempt-0001"], "no restart hides an error"
     assert tags(hub) == ["000002", "000004"]
     assert [path.name for path in (run / "checkpoints").iterdir() if path.name.isdigit()] == ["000004"]
     assert hub.store.repos["model", "alice/act"].private
