@@ -14,7 +14,7 @@ from lerobot_ray.cluster_files.kuberay import check_kuberay, is_kuberay
 from lerobot_ray.cluster_files.ray_up import RayCheck, check_ray_up, is_ray_up
 from lerobot_ray.cluster_files.rules import judge, unset_parameters
 from lerobot_ray.cluster_files.script import check_script
-from lerobot_ray.cluster_files.source import read_documents
+from lerobot_ray.cluster_files.source import Document, read_documents
 from lerobot_ray.core.errors import ConfigError
 
 
@@ -47,7 +47,7 @@ def _check_yaml(file: str, text: str, ray_check: RayCheck, crd_schemas: Mapping[
     documents, findings = read_documents(text)
     words: list[str] = []
     known = 0
-    for number, document in enumerate(documents):
+    for document in documents:
         value = document.value
         if is_kuberay(value):
             plan, found = check_kuberay(value, crd_schemas)
@@ -63,7 +63,7 @@ def _check_yaml(file: str, text: str, ray_check: RayCheck, crd_schemas: Mapping[
         if plan is not None:
             found += judge(plan)
             words.append(explain(plan))
-        findings += [_with_line(finding, number, document) for finding in found]
+        findings += [_with_line(finding, document) for finding in found]
     if not known and not findings:
         raise ConfigError(
             f"{file} is neither a file for `ray up` (cluster_name, provider, available_node_types), nor a KubeRay "
@@ -78,6 +78,6 @@ def _check_yaml(file: str, text: str, ray_check: RayCheck, crd_schemas: Mapping[
     return Report(file, tuple(reversed(once.values())), tuple(words))
 
 
-def _with_line(finding: Finding, number: int, document: Any) -> Finding:
+def _with_line(finding: Finding, document: Document) -> Finding:
     line = finding.line or (document.line(finding.path) if finding.path else None)
-    return dataclasses.replace(finding, document=number, line=line)
+    return dataclasses.replace(finding, line=line)

@@ -17,8 +17,6 @@ class Finding:
     message: str
     remedy: str = ""
     path: Path = ()
-    document: int = 0
-    """Which document of the file, counted from 0."""
     line: int | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lerobot_ray.cluster_files.findings import Path
 
@@ -72,6 +72,5 @@ class ClusterPlan:
     token_path: Path = ()
     shared_folder: str = ""
     job: Job | None = None
-    document: int = 0
-    root: Path = field(default=())
+    root: Path = ()
     """Where the cluster's fields begin in the document."""

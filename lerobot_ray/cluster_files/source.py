@@ -49,7 +49,6 @@ def read_documents(text: str) -> tuple[list[Document], list[Finding]]:
                     message=f"is written twice, first in line {first}; the second would silently win.",
                     remedy="Keep one.",
                     path=path,
-                    document=len(documents),
                     line=line,
                 )
                 for path, line, first in repeated
