@@ -58,3 +58,7 @@ class RayConfig:
         for resource, amount in (self.resources_per_worker or {}).items():
             if amount < 0:
                 raise ConfigError(f"ray.resources_per_worker asks for {amount:g} {resource}.")
+        if self.use_gpu is False and (self.resources_per_worker or {}).get("GPU"):
+            raise ConfigError(
+                "ray.resources_per_worker asks for GPUs, but ray.use_gpu=false. Leave one of the two out."
+            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -17,6 +16,7 @@ from typing import Any
 from lerobot_ray.config.ray import RayConfig
 from lerobot_ray.core.errors import ConfigError
 from lerobot_ray.data.runners import available_cpus
+from lerobot_ray.on_ray.capacity import Capacity, capacity_now
 
 logger = logging.getLogger(__name__)
 
@@ -101,79 +101,92 @@ def workers_here(config: RayConfig, policy_device: str | None) -> Workers:
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return _workers(config, policy_device, gpus=gpus, where="this machine", nodes=None if not gpus else [{"GPU": gpus}])
+    workers = _workers(config, policy_device, gpus=gpus, gpus_at_most=gpus, where="this machine")
+    asked = {name: amount for name, amount in workers.resources.items() if name == "GPU" and gpus}
+    if asked:  # its CPUs are shared as the user likes
+        _check_room(workers, asked, Capacity(({"GPU": gpus},)), "this machine")
+    return workers
 
 
 def workers_on_cluster(config: RayConfig, policy_device: str | None) -> Workers:
     """The workers of a run on the cluster this process is connected to; ConfigError if it can never hold them."""
-    import ray
+    return workers_within(capacity_now(), config, policy_device)
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = int(sum(node.get("GPU", 0) for node in nodes))
-    return _workers(config, policy_device, gpus=gpus, where="the cluster", nodes=None if may_grow() else nodes)
+
+def workers_on_nodes(
+    config: RayConfig, policy_device: str | None, nodes: list[dict[str, float]], *, where: str, grows: bool
+) -> Workers:
+    """As `workers_on_cluster`, of nodes with these resources. `grows`: more may come, nobody knows which."""
+    return workers_within(Capacity(tuple(nodes), grows=grows), config, policy_device, where=where)
+
+
+def workers_within(
+    capacity: Capacity, config: RayConfig, policy_device: str | None, *, where: str = "the cluster"
+) -> Workers:
+    """The workers of a run on a cluster of this capacity; ConfigError if it can never hold them."""
+    gpus, at_most = int(capacity.now("GPU")), capacity.at_most("GPU")
+    if capacity.grows and not capacity.types:  # an autoscaler that does not tell what it may start
+        return _workers(config, policy_device, gpus=gpus, gpus_at_most=math.inf if config.use_gpu else gpus)
+    workers = _workers(config, policy_device, gpus=gpus, gpus_at_most=at_most, where=where)
+    _check_room(workers, workers.resources, capacity, where)
+    if workers.use_gpu and not config.num_workers and gpus < at_most:
+        logger.info(
+            "the cluster has %d GPUs now and may grow to %g: training on %d; --ray.num_workers=N takes more",
+            gpus,
+            at_most,
+            workers.count,
+        )
+    return workers
 
 
 def _workers(
-    config: RayConfig,
-    policy_device: str | None,
-    *,
-    gpus: int,
-    where: str,
-    nodes: list[dict[str, float]] | None,
+    config: RayConfig, policy_device: str | None, *, gpus: int, gpus_at_most: float, where: str = "the cluster"
 ) -> Workers:
     use_gpu = config.use_gpu
     if use_gpu is None:
-        use_gpu = gpus > 0 and policy_device not in ("cpu", "mps")
+        use_gpu = gpus_at_most > 0 and policy_device not in ("cpu", "mps")
         if policy_device == "cuda" and not use_gpu:
             logger.warning("policy.device=cuda, but %s has no GPU: training on CPUs", where)
     resources = config.resources_per_worker or ({"CPU": 1.0, "GPU": 1.0} if use_gpu else {"CPU": 1.0})
     if use_gpu:
         resources = {"GPU": 1.0, **resources}
-        if (not gpus and nodes is not None) or (not gpus and where == "this machine"):
+        if not gpus_at_most:
             raise ConfigError(
                 f"ray.use_gpu=true, but {where} has no GPU. Leave it out to train on CPUs, or start where there is one."
             )
     count = config.num_workers or (max(1, gpus) if use_gpu else 1)
-    fewest = config.min_workers or count
-    if nodes is not None:
-        _check_room(min(fewest, count), resources, nodes, where)
-    return Workers(count=count, fewest=min(fewest, count), use_gpu=use_gpu, resources=resources)
+    return Workers(count=count, fewest=min(config.min_workers or count, count), use_gpu=use_gpu, resources=resources)
 
 
-def _check_room(wanted: int, resources: Mapping[str, float], nodes: list[dict[str, float]], where: str) -> None:
-    """ConfigError unless so many workers fit on the nodes at once."""
-    asked = {name: amount for name, amount in resources.items() if amount > 0 and any(name in node for node in nodes)}
-    if where == "this machine":  # its CPUs are shared as the user likes
-        asked.pop("CPU", None)
+def _check_room(workers: Workers, each: Mapping[str, float], capacity: Capacity, where: str) -> None:
+    """ConfigError unless so many workers ever fit at once."""
+    room = capacity.room_at_most(each)
+    if workers.fewest <= room:
+        return
+    asked = {name: amount for name, amount in each.items() if amount > 0}
+    size = ", ".join(f"{amount:g} {name}" for name, amount in asked.items())
+    now = ", ".join(f"{capacity.now(name):g} {name}" for name in asked)
+    holds = f"{where} holds {now} on {len(capacity.nodes)} {'node' if len(capacity.nodes) == 1 else 'nodes'}"
+    if capacity.types:
+        grown = ", ".join(f"{kind.most} × {kind.name} ({_listed(kind.resources)})" for kind in capacity.types)
+        holds += f" and may grow to {grown}; at its most it has"
+        remedy = "raise the limits of the cluster"
     else:
-        asked = {name: amount for name, amount in resources.items() if amount > 0}
-    if not asked:
-        return
-    room = sum(min(math.floor(node.get(name, 0) / amount + 1e-9) for name, amount in asked.items()) for node in nodes)
-    if wanted <= room:
-        return
-    holds = {name: sum(node.get(name, 0) for node in nodes) for name in asked}
-    listed = ", ".join(f"{amount:g} {name}" for name, amount in holds.items())
-    each = ", ".join(f"{amount:g} {name}" for name, amount in asked.items())
+        holds += ","
+        remedy = "add nodes"
     raise ConfigError(
-        f"{wanted} workers with {each} each do not fit: {where} holds {listed} on {len(nodes)} "
-        f"{'node' if len(nodes) == 1 else 'nodes'}, room for {room}. Lower --ray.num_workers (or "
-        "--ray.resources_per_worker), or add nodes."
+        f"{workers.fewest} workers with {size} each do not fit: {holds} room for {room:g}. Lower --ray.num_workers (or "
+        f"--ray.resources_per_worker), or {remedy}."
     )
 
 
+def _listed(resources: Mapping[str, float]) -> str:
+    return ", ".join(f"{amount:g} {name}" for name, amount in resources.items() if "memory" not in name) or "-"
+
+
 def may_grow() -> bool:
-    """Whether an autoscaler may add nodes, so that what is there now says little.
-
-    Ray's monitor runs without one too, and then gives each node a type of its own, called after the node.
-    """
-    from ray.experimental.internal_kv import _internal_kv_get
-
-    if _internal_kv_get(b"__autoscaler_v2_enabled") in (b"1", b"true", b"True"):
-        return True
-    report = json.loads(_internal_kv_get(b"__autoscaling_status") or b"{}").get("autoscaler_report") or {}
-    types = report.get("node_type_mapping") or {}
-    return any(node_type != f"node_{node}" for node, node_type in types.items())
+    """Whether an autoscaler may add nodes, so that what is there now says little."""
+    return capacity_now().grows
 
 
 def cpus_to_claim(workers: Workers) -> int:

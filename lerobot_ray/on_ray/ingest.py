@@ -26,6 +26,7 @@ from lerobot_ray.core.errors import LerobotRayError, StreamError
 from lerobot_ray.core.types import STREAM_INDEX
 from lerobot_ray.data.bad_episodes import SkippingOrder
 from lerobot_ray.data.plan import BlockPlan, StreamPlan
+from lerobot_ray.on_ray.capacity import being_started
 from lerobot_ray.on_ray.decode import SAMPLE_ID_COLUMN, UNREADABLE_COLUMN
 from lerobot_ray.on_ray.framing import unframe_block
 from lerobot_ray.on_ray.segment import NodeLost, Segment, SegmentHere, SegmentOptions
@@ -256,9 +257,11 @@ def _cluster_now() -> str:
     import ray
 
     free, total = ray.available_resources(), ray.cluster_resources()
+    coming = being_started()
     return (
-        f"Decode actors need CPUs: {free.get('CPU', 0):g} of {total.get('CPU', 0):g} are free in the cluster. "
-        "Waiting on; lower --num_workers or --ray.num_workers, or add nodes, if none becomes free."
+        f"Decode actors need CPUs: {free.get('CPU', 0):g} of {total.get('CPU', 0):g} are free in the cluster"
+        f"{f', and {coming}' if coming else ''}. Waiting on; if none becomes free, lower --num_workers or "
+        "--ray.num_workers, or add nodes."
     )
 
 

@@ -17,6 +17,8 @@ FRAMES_PER_BLOCK = 512
 
 BLOCKS_IN_STORE = 8
 """Blocks of one rank the object store must have room for: being decoded, on their way, and being trained on."""
+MOST_DECODE_CPUS = 4096
+"""Beyond it `num_workers` must be named: an autoscaler without a limit is no reason to want everything."""
 
 
 def plan_stream(setup: RunSetup, order: Order, rank: int, world_size: int, *, start: int) -> StreamPlan:
@@ -43,7 +45,9 @@ def ingest_options(setup: RunSetup, world_size: int, plan: StreamPlan, board: An
     training_cpus = world_size * (config.ray.resources_per_worker or {"CPU": 1.0}).get("CPU", 1.0)
     decoders = config.num_workers
     if decoders is None:
-        cpus = ray.cluster_resources().get("CPU", 1.0)
+        # Of a cluster that grows, what it may have: Ray Data starts more actors, and so asks for more nodes, only while
+        # training waits for data.
+        cpus = min(max(ray.cluster_resources().get("CPU", 1.0), setup.most_cpus), MOST_DECODE_CPUS)
         runs = setup.runs_at_once
         decoders = decoders_per_rank(cpus, training_cpus=runs * training_cpus, world_size=runs * world_size)
     ready = -(-config.prefetch_factor // plan.micro_batches_per_block)

@@ -82,6 +82,8 @@ class RunSetup:
     """Of a checkpoint it continues, take weights and moments, but not the optimizer's settings: they are this run's."""
     runs_at_once: int = 1
     """Runs like this one that share the cluster."""
+    most_cpus: float = 0.0
+    """CPUs of the cluster when it has grown to its limits, as far as the driver knows."""
     asks_every_s: float = 2.0
     """How often, about, its workers ask whether to stop."""
     pretrained: Path | None = None

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lerobot_ray.data.plan import StreamPlan
+from lerobot_ray.on_ray.capacity import cpu_only_nodes_exist, gpu_nodes
 from lerobot_ray.on_ray.decode import DecodeBlocks
 from lerobot_ray.on_ray.framing import NUMBER
+from lerobot_ray.on_ray.placement import place_decoders
 
 if TYPE_CHECKING:
     import ray.data
@@ -134,7 +136,10 @@ def decoding_dataset(
     """Block numbers mapped to blocks; nothing runs yet."""
     import ray
 
-    labels = options.labels or {}
+    here, crowded = ray.get_runtime_context().get_node_id(), gpu_nodes()
+    placement = place_decoders(
+        here, gpu_nodes=crowded, has_cpu_only=here in crowded and cpu_only_nodes_exist(), labels=options.labels
+    )
     # One Arrow row per block number, put here: unlike `ray.data.range`, that needs no CPU of its own, for which it
     # would wait for ever where decode actors have taken the last one.
     numbers = [pa.table({NUMBER: [number]}) for number in range(first, last)]
@@ -145,9 +150,7 @@ def decoding_dataset(
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=options.num_decoders),
         num_cpus=options.cpus_per_decoder,
-        # near the consumer while its node has room, then anywhere
-        label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id(), **labels},
-        fallback_strategy=[{"label_selector": labels}],
+        **placement.as_arguments(),
     )
     context = dataset.context
     context.enable_progress_bars = False

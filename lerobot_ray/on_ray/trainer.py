@@ -19,7 +19,8 @@ from lerobot_ray.data.bad_episodes import SkippingOrder
 from lerobot_ray.data.metadata import DatasetMetadata, check_same_features
 from lerobot_ray.data.order import check_order
 from lerobot_ray.on_ray.banner import banner
-from lerobot_ray.on_ray.cluster import Workers, connected, is_connected_or_remote, workers_here, workers_on_cluster
+from lerobot_ray.on_ray.capacity import capacity_now
+from lerobot_ray.on_ray.cluster import Workers, connected, is_connected_or_remote, workers_here, workers_within
 from lerobot_ray.on_ray.ending import conclude, say
 from lerobot_ray.on_ray.fit import Fit
 from lerobot_ray.on_ray.frame_caches import release_frame_caches
@@ -35,6 +36,7 @@ from lerobot_ray.on_ray.run_folder import (
 )
 from lerobot_ray.on_ray.run_setup import RunSetup, open_dataset, plan_run
 from lerobot_ray.on_ray.saving import dataset_record
+from lerobot_ray.on_ray.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +70,10 @@ def run(config: TrainConfig) -> int:
     assert config.output_dir is not None
     with claimed(config.output_dir), connected(config.ray, workers):
         if workers is None or setup is None:
-            workers = workers_on_cluster(config.ray, device)
+            capacity = capacity_now()
+            workers = workers_within(capacity, config.ray, device)
             setup = settle(config, metadata, workers, resume_from)
+            setup = dataclasses.replace(setup, most_cpus=capacity.at_most("CPU"))
         setup = with_push(setup)
         if resume_from is not None and config.audit:
             restore_audit(resume_from, config.output_dir)
@@ -163,7 +167,7 @@ def supervise(setup: RunSetup, workers: Workers, *, where: str) -> int:
     progress.say(banner(setup, workers, where=where))
     board = start_board()
     give_token(board)
-    fit = Fit(setup, workers, board)
+    fit, waiting = Fit(setup, workers, board), Waiting(workers)
     received: list[int] = []
     with noted_signals(received):
         fit.start()
@@ -171,12 +175,17 @@ def supervise(setup: RunSetup, workers: Workers, *, where: str) -> int:
         while fit.is_alive():
             fit.join(POLL_S)
             with contextlib.suppress(ray.exceptions.RayError):
-                show(ray.get(board.take.remote(), timeout=10), progress)
+                notes = ray.get(board.take.remote(), timeout=10)
+                show(notes, progress)
+                if notes:
+                    waiting.heard()
+            if text := waiting.news():
+                progress.say(text)
             if received and not asked:
                 asked = True
                 progress.say("stopping after this step, with a checkpoint; once more to stop at once")
                 board.request_stop.remote(signal.Signals(received[0]).name)
-            if len(received) > 1:
+            if len(received) > 1 or (received and waiting.is_waiting):  # nobody is there who could save first
                 raise KeyboardInterrupt
         with contextlib.suppress(ray.exceptions.RayError):
             show(ray.get(board.take.remote(), timeout=10), progress)

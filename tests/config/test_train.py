@@ -188,6 +188,7 @@ def test_frozen():
         (lambda: RayConfig(num_workers=2, min_workers=3), "ray.min_workers=3 is more than ray.num_workers=2."),
         (lambda: RayConfig(max_failures=-2), "ray.max_failures=-2 must be 0 or more, or -1 for no limit."),
         (lambda: RayConfig(resources_per_worker={"GPU": -1}), "ray.resources_per_worker asks for -1 GPU."),
+        (lambda: RayConfig(resources_per_worker={"GPU": 1}, use_gpu=False), "but ray.use_gpu=false. Leave one"),
         (lambda: AdamConfig(lr=-1e-3), "optimizer.lr=-0.001 is negative."),
         (lambda: ConstantWithWarmupSchedulerConfig(-1), "scheduler.num_warmup_steps=-1 is negative."),
     ],
