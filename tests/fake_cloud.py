@@ -7,12 +7,14 @@ started.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +46,7 @@ def fake_cloud(node_types: Mapping[str, Mapping[str, Any]], *, idle_s: float, mo
             "RAY_FAKE_CLUSTER": "1",
             "RAY_enable_autoscaler_v2": "1",
             "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
+            "RAY_NODE_TYPE_NAME": HEAD_TYPE,
             "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
             "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         }
@@ -51,9 +54,20 @@ def fake_cloud(node_types: Mapping[str, Mapping[str, Any]], *, idle_s: float, mo
         with log.open("w") as out:
             head = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
         try:
+            _wait_for(port, head, log)
             yield f"127.0.0.1:{port}"
         finally:
             _end(head)
+
+
+def _wait_for(port: int, head: subprocess.Popen, log: Path, *, within_s: float = 120.0) -> None:
+    """Until the head listens. Ray's client waits a minute for a head that is not there yet, then ends the process."""
+    deadline = time.monotonic() + within_s
+    while head.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"the head did not come up:\n{log.read_text()[-3000:]}")
 
 
 def _end(head: subprocess.Popen) -> None:
@@ -94,6 +108,7 @@ def _config(node_types: Mapping[str, Mapping[str, Any]], *, port: int, idle_s: f
             "head_node_id": HEAD_ID,
             "launch_multiple": True,
             "disable_node_updaters": True,
+            "disable_launch_config_check": True,
         },
         "auth": {},
         "docker": {},
