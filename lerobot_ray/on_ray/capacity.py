@@ -133,8 +133,8 @@ def _older_report() -> dict[str, Any]:
 def being_started() -> str:
     """What the autoscaler is doing about it, in words: `2 × gpu are being started`; empty when nothing is known."""
     import ray
-    from ray._raylet import GcsClient
-    from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
 
     starting: Counter[str] = Counter()
     refused: dict[str, str] = {}
