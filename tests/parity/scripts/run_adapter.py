@@ -14,10 +14,15 @@ assert config.use_peft
 adapter = PeftConfig.from_pretrained(folder)
 base = get_policy_class(config.type).from_pretrained(adapter.base_model_name_or_path, config=config)
 batch = load_file(batch_path)
-found = {}
-for name, policy in (("base", base), ("adapted", PeftModel.from_pretrained(base, folder, config=adapter))):
+
+
+def actions(policy):
     policy.eval()
     policy.reset()
     torch.manual_seed(0)
-    found[name] = policy.predict_action_chunk(batch)
+    return policy.predict_action_chunk(batch)
+
+
+found = {"base": actions(base)}  # before the adapter: it replaces layers in this very object
+found["adapted"] = actions(PeftModel.from_pretrained(base, folder, config=adapter))
 save_file({name: value.detach().contiguous().clone() for name, value in found.items()}, output_path)
