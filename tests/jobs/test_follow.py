@@ -63,7 +63,7 @@ def test_a_deadline_asks_first_and_ends_after_the_grace():
 import signal, sys, time
 from lerobot_ray.jobs.deadline import Deadline
 signal.signal(signal.SIGTERM, lambda *_: print("asked", flush=True))
-Deadline(0.1, grace_s=3)
+Deadline(0.1, grace_s=6)
 time.sleep(60)
 """
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, timeout=60, check=False)
