@@ -15,6 +15,7 @@ WRONG_ARGUMENTS = {
     "train": ["--dataset.repo_id=a/b", "--policy.type=act", "--policy.chunk_sise=3"],
     "dataset": ["no-such-command"],
     "tune": ["--sweep=/nonexistent.yaml", "--dataset.repo_id=a/b", "--policy.type=act"],
+    "evaluate": ["--policy.path=/nonexistent", "--env.type=reech"],
     "cluster": ["check", "no-such-file.yaml"],
     "submit": ["--", "--dataset.repo_id=a/b", "--policy.type=act", "--policy.chunk_sise=3"],
 }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import shutil
 import threading
 import time
@@ -14,14 +12,13 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from lerobot_ray.checkpoint.commit import complete_checkpoints, new_checkpoint, step_name, sweep
-from lerobot_ray.checkpoint.retention import remove_checkpoint, steps_to_keep
+from lerobot_ray.checkpoint.retention import Retention, note_score
 from lerobot_ray.checkpoint.snapshot import Snapshot
 from lerobot_ray.core.errors import CheckpointError
 from lerobot_ray.core.layout import CHECKPOINTS_DIR
 
 logger = logging.getLogger(__name__)
 
-SCORES_NAME = "scores.json"
 _MB = 1e6
 
 
@@ -39,18 +36,13 @@ class CheckpointWriter:
         total_steps: int,
         write: Callable[[Snapshot, Path], None],
         after_commit: Callable[[Path], None] | None = None,
-        keep_last: int | None = None,
-        keep_every: int | None = None,
-        keep_best: int = 0,
-        lower_is_better: bool = True,
+        retention: Retention | None = None,
         may_remove: Callable[[Path], bool] = lambda _: True,
     ) -> None:
         """`may_remove` says no to an old checkpoint that somebody still reads; it is asked again later."""
         self._run_dir, self._total_steps = Path(run_dir), total_steps
         self._write, self._after_commit = write, after_commit
-        self._keep_last, self._keep_every = keep_last, keep_every
-        self._keep_best, self._lower_is_better = keep_best, lower_is_better
-        self._may_remove = may_remove
+        self._retention, self._may_remove = retention or Retention(), may_remove
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._scores_lock = threading.Lock()
@@ -83,12 +75,7 @@ class CheckpointWriter:
     def note_score(self, step: int, value: float) -> None:
         """What the checkpoint of `step` is worth, now or later: kept in `checkpoints/scores.json` over restarts."""
         with self._scores_lock:
-            path = self._run_dir / CHECKPOINTS_DIR / SCORES_NAME
-            scores = {**_read_scores(path), step: value}
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_name(f".{SCORES_NAME}")
-            fresh.write_text(json.dumps({str(step): scores[step] for step in sorted(scores)}, indent=4))
-            os.replace(fresh, path)
+            note_score(self._run_dir, step, value)
 
     def _save(self, snapshot: Snapshot) -> None:
         started = time.monotonic()
@@ -119,24 +106,4 @@ class CheckpointWriter:
 
     def remove_old(self) -> None:
         """Delete what the rules no longer keep. Not while a save is in flight, which ends with this."""
-        by_step = {int(path.name): path for path in complete_checkpoints(self._run_dir)}
-        keep = steps_to_keep(
-            list(by_step),
-            keep_last=self._keep_last,
-            keep_every=self._keep_every,
-            keep_best=self._keep_best,
-            scores=_read_scores(self._run_dir / CHECKPOINTS_DIR / SCORES_NAME),
-            lower_is_better=self._lower_is_better,
-        )
-        for step in sorted(set(by_step) - keep):
-            if not self._may_remove(by_step[step]):
-                continue
-            remove_checkpoint(by_step[step])
-            logger.info("removed the checkpoint of step %d, as keep_last and keep_every ask", step)
-
-
-def _read_scores(path: Path) -> dict[int, float]:
-    try:
-        return {int(step): float(value) for step, value in json.loads(path.read_text()).items()}
-    except FileNotFoundError:
-        return {}
+        self._retention.apply(self._run_dir, may_remove=self._may_remove)

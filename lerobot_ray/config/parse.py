@@ -109,10 +109,10 @@ def build(settings: Settings) -> TrainConfig:
     return config
 
 
-def chosen_kinds(tree: Mapping[str, Any]) -> dict[str, type]:
+def chosen_kinds(tree: Mapping[str, Any], kind: type = TrainConfig) -> dict[str, type]:
     """Section -> the class of the kind that raw settings choose there; kinds that cannot be had are left out."""
     chosen = {}
-    for name, hint in type_hints(TrainConfig).items():
+    for name, hint in type_hints(kind).items():
         choice: Any = next((part for part in members(hint) if is_choice(part)), None)
         section = tree.get(name)
         if choice is None or not isinstance(section, Mapping) or section.get("type") is None:

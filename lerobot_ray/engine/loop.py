@@ -33,6 +33,8 @@ class LoopSettings:
     seed: int = 0
     log_freq: int = 0
     save_freq: int = 0
+    also_save_freq: int = 0
+    """Steps that are saved for another reason: somebody looks at them."""
     eval_freq: int = 0
     saves_last: bool = True
     skips_nonfinite: bool = False
@@ -90,7 +92,8 @@ def train(
                 values = hooks.evaluate(state)
             if hooks.log:
                 hooks.log(state, values)
-        if hooks.save and (every(settings.save_freq, state.step) or stop or (is_last and settings.saves_last)):
+        is_named = every(settings.save_freq, state.step) or every(settings.also_save_freq, state.step)
+        if hooks.save and (is_named or stop or (is_last and settings.saves_last)):
             watch.settle()
             hooks.save(state)
             saved_at = state.step

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import ray
 import ray.train
 import torch
 
@@ -74,6 +75,7 @@ class Beside:
         self._outcome: Outcome | None = None
         self._window = _Window(state.step)
         self._posted_at = 0.0
+        self._asked_for_results: Any = None
 
     def hooks(self) -> Hooks:
         config = self._setup.config
@@ -99,6 +101,7 @@ class Beside:
         if self._rank == 0 and now - self._posted_at > PROGRESS_EVERY_S:
             self._posted_at = now
             self._board.post.remote("step", state.step)
+            self._take_results()
 
     def log(self, state: TrainState, values: Mapping[str, float]) -> None:
         """Collective: every rank calls this. One window's numbers, of all ranks together."""
@@ -182,7 +185,23 @@ class Beside:
         whole["epochs"] = state.samples_seen / self._setup.num_samples
         return {name if "/" in name else f"train/{name}": float(value) for name, value in whole.items()}
 
+    def _take_results(self) -> None:
+        """Evaluations that the driver had done meanwhile; asks for the next ones, without waiting for an answer."""
+        if self._trackers is None:
+            return
+        if self._asked_for_results is not None:
+            ready, _ = ray.wait([self._asked_for_results], timeout=0)
+            if not ready:
+                return
+            with contextlib.suppress(ray.exceptions.RayError):
+                for result in ray.get(ready[0]):
+                    self._trackers.log(result.numbers, step=result.step)
+                    for video in result.videos:
+                        self._trackers.log_file(video, folder=f"eval/step_{result.step}")
+        self._asked_for_results = self._board.delivered.remote()
+
     def _checkpoint_complete(self, checkpoint: Path) -> None:
+        self._board.post.remote("checkpoint", checkpoint)
         if self._trackers is not None:
             self._trackers.log_checkpoint(checkpoint, step=int(checkpoint.name))
         if self._hub is not None:

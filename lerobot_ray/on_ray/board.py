@@ -1,4 +1,5 @@
-"""The notice board between a run's driver and its workers: progress and log lines one way, a request to stop the other.
+"""The notice board between a run's driver and its workers: progress and log lines one way, the other way results of
+evaluations and a request to stop.
 
 An actor without CPUs, polled by the driver. Workers post and do not wait, so that nothing on the driver's side can
 slow training. It outlives the workers, and so remembers across their restarts what no restart can mend.
@@ -26,6 +27,7 @@ class Board:
 
     def __init__(self) -> None:
         self._notes: deque[tuple[str, Any]] = deque(maxlen=MAX_NOTES)
+        self._results: list[Any] = []
         self._stop = ""
         self._fatal: BaseException | None = None
         self._signs = Signs()
@@ -52,6 +54,15 @@ class Board:
     def beat(self, beat: Beat) -> None:
         """A rank's sign of life."""
         self._signs.add(beat)
+
+    def deliver(self, result: Any) -> None:
+        """The driver has the result of an evaluation, for rank 0's trackers."""
+        self._results.append(result)
+
+    def delivered(self) -> list[Any]:
+        """Results since the last call."""
+        results, self._results = self._results, []
+        return results
 
     def request_stop(self, reason: str) -> None:
         self._stop = reason

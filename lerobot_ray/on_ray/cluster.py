@@ -42,7 +42,7 @@ def address_of(config: RayConfig) -> str | None:
 
 
 @contextmanager
-def connected(config: RayConfig, workers_if_local: Workers | None) -> Iterator[None]:
+def connected(config: RayConfig, workers_if_local: Workers | None, *, rollout_cpus: float = 0.0) -> Iterator[None]:
     """Within the block this process is connected to Ray. What was started here is stopped again, nothing else is."""
     if _is_initialized():  # a notebook's, a test's
         yield
@@ -59,7 +59,7 @@ def connected(config: RayConfig, workers_if_local: Workers | None) -> Iterator[N
         os.environ.setdefault("RAY_enable_metrics_collection", "0")  # nobody reads them, and they cost decoding 3 %
         ray.init(
             address="local",
-            num_cpus=cpus_to_claim(workers_if_local),
+            num_cpus=cpus_to_claim(workers_if_local, rollout_cpus=rollout_cpus),
             object_store_memory=object_store_bytes(config, workers_if_local.count),
             include_dashboard=False,
             **quiet,
@@ -139,6 +139,13 @@ def workers_within(
     return workers
 
 
+def nodes_of_cluster() -> list[dict[str, float]]:
+    """What the nodes hold; nothing when an autoscaler may bring others."""
+    import ray
+
+    return [] if may_grow() else [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
 def _workers(
     config: RayConfig, policy_device: str | None, *, gpus: int, gpus_at_most: float, where: str = "the cluster"
 ) -> Workers:
@@ -189,10 +196,10 @@ def may_grow() -> bool:
     return capacity_now().grows
 
 
-def cpus_to_claim(workers: Workers) -> int:
-    """CPUs of a Ray started here: the machine's, and at least a decode actor beside every worker."""
+def cpus_to_claim(workers: Workers, *, rollout_cpus: float = 0.0) -> int:
+    """CPUs of a Ray started here: the machine's, and at least a decode actor beside every worker, and the rollouts'."""
     training = math.ceil(workers.count * workers.resources.get("CPU", 0))
-    return max(available_cpus(), training + workers.count)
+    return max(available_cpus(), training + workers.count + math.ceil(rollout_cpus))
 
 
 def object_store_bytes(config: RayConfig, num_workers: int) -> int:

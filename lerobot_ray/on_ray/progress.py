@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import time
 from collections.abc import Mapping
 from typing import TextIO
+
+WAITS_SAID_EVERY_S = 20.0
 
 
 class Progress:
@@ -18,6 +21,7 @@ class Progress:
         self._first: tuple[int, float] | None = None
         self._latest: Mapping[str, float] = {}
         self._shown = False
+        self._waits_said_at = -math.inf
 
     def at(self, step: int) -> None:
         """The run stands at this step. A step before the last one means that it went back to a checkpoint."""
@@ -31,6 +35,15 @@ class Progress:
         self.at(step)
         if not self._is_terminal:
             self.say(self._line(step))
+
+    def waits_for(self, text: str) -> None:
+        """Training is over, and this is what is waited for; call it as often as you like."""
+        if self._is_terminal:
+            self._write(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}")
+            self._shown = True
+        elif time.monotonic() - self._waits_said_at > WAITS_SAID_EVERY_S:
+            self._waits_said_at = time.monotonic()
+            self.say(text)
 
     def say(self, text: str) -> None:
         """A line that stays."""

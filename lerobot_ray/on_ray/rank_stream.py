@@ -9,6 +9,8 @@ import ray
 from lerobot_ray.data.order import Order
 from lerobot_ray.data.plan import StreamPlan
 from lerobot_ray.data.storage import LocalStorage
+from lerobot_ray.on_ray.evaluated import evaluates
+from lerobot_ray.on_ray.evaluation import cpus_of_rollouts
 from lerobot_ray.on_ray.ingest import BLOCK_BYTES, IngestOptions, decoders_per_rank, micro_batches_per_block
 from lerobot_ray.on_ray.run_setup import RunSetup
 
@@ -49,6 +51,8 @@ def ingest_options(setup: RunSetup, world_size: int, plan: StreamPlan, board: An
         # training waits for data.
         cpus = min(max(ray.cluster_resources().get("CPU", 1.0), setup.most_cpus), MOST_DECODE_CPUS)
         runs = setup.runs_at_once
+        if evaluates(config):
+            cpus -= runs * cpus_of_rollouts(config.eval)
         decoders = decoders_per_rank(cpus, training_cpus=runs * training_cpus, world_size=runs * world_size)
     ready = -(-config.prefetch_factor // plan.micro_batches_per_block)
     store = _store_bytes(setup, world_size)

@@ -31,6 +31,7 @@ from lerobot_ray.data.storage import LocalStorage, open_storage
 from lerobot_ray.data.windows import delta_offsets
 from lerobot_ray.hub.fetch import fetch, is_from_hub
 from lerobot_ray.hub.preflight import PushPlan
+from lerobot_ray.on_ray.rollout_check import check_rollouts
 from lerobot_ray.policies.adapters.plan import AdapterPlan, AdapterSize, adapter_size, plan_adapter, policy_of_run
 from lerobot_ray.policies.features import set_features
 from lerobot_ray.processing import Pipeline, processors_for_run, with_imagenet_stats
@@ -189,6 +190,7 @@ def plan_run(
         rename_map=config.rename_map or None,
         device=device,
     )
+    check_rollouts(config, getattr(preprocessor.step("rename_observations_processor"), "rename_map", None) or {})
     return RunSetup(
         config=config,
         output_dir=output_dir,
@@ -240,8 +242,6 @@ def refuse_what_is_not_built(config: TrainConfig) -> None:
         raise ConfigError("sample weights are not used by this release yet. Leave out sample_weighting.*.")
     if config.job.target not in (None, "local"):
         raise ConfigError(f"job.target={config.job.target}: remote jobs are not started by this release yet.")
-    if config.env is not None and config.env_eval_freq > 0:
-        logger.warning("rollouts in an environment during training are not built yet: env is left alone")
 
 
 def _with_features(config: TrainConfig, metadata: DatasetMetadata, device: str) -> TrainConfig:

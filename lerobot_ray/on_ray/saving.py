@@ -9,15 +9,18 @@ from typing import Any
 
 import torch
 
+from lerobot_ray.checkpoint.retention import Retention
 from lerobot_ray.checkpoint.save import write_snapshot
 from lerobot_ray.checkpoint.snapshot import take_snapshot
 from lerobot_ray.checkpoint.state import RunRecord
 from lerobot_ray.checkpoint.tensors import HostCopies
 from lerobot_ray.checkpoint.writer import CheckpointWriter
+from lerobot_ray.config.train import TrainConfig
 from lerobot_ray.data.metadata import features_fingerprint
 from lerobot_ray.data.order import Order
 from lerobot_ray.engine.learner import Learner
 from lerobot_ray.engine.state import TrainState
+from lerobot_ray.on_ray.evaluated import held_back
 from lerobot_ray.on_ray.run_setup import RunSetup
 
 
@@ -54,10 +57,7 @@ class Saver:
                 ),
                 after_commit=after_commit,
                 may_remove=may_remove,
-                keep_last=config.keep_last,
-                keep_every=config.keep_every,
-                keep_best=1 if self._metric else 0,
-                lower_is_better=self._metric != "eval/pc_success",
+                retention=retention_of(config),
             )
 
     def save(self, state: TrainState) -> None:
@@ -103,6 +103,17 @@ class Saver:
 
     def _record(self, state: TrainState) -> RunRecord:
         return run_record(self._setup, self._order(), state, world_size=self._world_size)
+
+
+def retention_of(config: TrainConfig) -> Retention:
+    """Which checkpoints of the run stay."""
+    return Retention(
+        keep_last=config.keep_last,
+        keep_every=config.keep_every,
+        keep_best=1 if config.best_metric else 0,
+        lower_is_better=config.best_metric != "eval/pc_success",
+        held_back=functools.partial(held_back, config),
+    )
 
 
 def run_record(setup: RunSetup, order: Order, state: TrainState, *, world_size: int) -> RunRecord:

@@ -20,12 +20,23 @@ from lerobot_ray.data.metadata import DatasetMetadata, check_same_features
 from lerobot_ray.data.order import check_order
 from lerobot_ray.on_ray.banner import banner
 from lerobot_ray.on_ray.capacity import capacity_now
-from lerobot_ray.on_ray.cluster import Workers, connected, is_connected_or_remote, workers_here, workers_within
+from lerobot_ray.on_ray.cluster import (
+    Workers,
+    connected,
+    is_connected_or_remote,
+    nodes_of_cluster,
+    workers_here,
+    workers_within,
+)
 from lerobot_ray.on_ray.ending import conclude, say
+from lerobot_ray.on_ray.evaluated import evaluates
+from lerobot_ray.on_ray.evaluation import cpus_of_rollouts
 from lerobot_ray.on_ray.fit import Fit
 from lerobot_ray.on_ray.frame_caches import release_frame_caches
 from lerobot_ray.on_ray.outline import check_units
 from lerobot_ray.on_ray.progress import Progress
+from lerobot_ray.on_ray.rollout_check import check_room
+from lerobot_ray.on_ray.run_evaluations import RunEvaluations
 from lerobot_ray.on_ray.run_folder import (
     check_same_policy,
     checkpoint_to_resume,
@@ -68,12 +79,15 @@ def run(config: TrainConfig) -> int:
     workers = None if is_there else workers_here(config.ray, device)
     setup = None if workers is None else settle(config, metadata, workers, resume_from)
     assert config.output_dir is not None
-    with claimed(config.output_dir), connected(config.ray, workers):
+    rollout_cpus = cpus_of_rollouts(config.eval) if evaluates(config) else 0.0
+    with claimed(config.output_dir), connected(config.ray, workers, rollout_cpus=rollout_cpus):
         if workers is None or setup is None:
             capacity = capacity_now()
             workers = workers_within(capacity, config.ray, device)
             setup = settle(config, metadata, workers, resume_from)
             setup = dataclasses.replace(setup, most_cpus=capacity.at_most("CPU"))
+        if evaluates(config):
+            check_room(config.eval, nodes_of_cluster())
         setup = with_push(setup)
         if resume_from is not None and config.audit:
             restore_audit(resume_from, config.output_dir)
@@ -168,19 +182,21 @@ def supervise(setup: RunSetup, workers: Workers, *, where: str) -> int:
     board = start_board()
     give_token(board)
     fit, waiting = Fit(setup, workers, board), Waiting(workers)
+    evaluations = RunEvaluations(setup, deliver=board.deliver.remote, say=progress.say)
     received: list[int] = []
-    with noted_signals(received):
+    with noted_signals(received), contextlib.closing(evaluations):
         fit.start()
         asked = False
         while fit.is_alive():
             fit.join(POLL_S)
             with contextlib.suppress(ray.exceptions.RayError):
                 notes = ray.get(board.take.remote(), timeout=10)
-                show(notes, progress)
+                show(notes, progress, evaluations)
                 if notes:
                     waiting.heard()
             if text := waiting.news():
                 progress.say(text)
+            evaluations.poll()
             if received and not asked:
                 asked = True
                 progress.say("stopping after this step, with a checkpoint; once more to stop at once")
@@ -188,15 +204,17 @@ def supervise(setup: RunSetup, workers: Workers, *, where: str) -> int:
             if len(received) > 1 or (received and waiting.is_waiting):  # nobody is there who could save first
                 raise KeyboardInterrupt
         with contextlib.suppress(ray.exceptions.RayError):
-            show(ray.get(board.take.remote(), timeout=10), progress)
+            show(ray.get(board.take.remote(), timeout=10), progress, evaluations)
+        error = fit.error
+        with contextlib.suppress(ray.exceptions.RayError):
+            error = ray.get(board.fatal.remote(), timeout=30) or error
+        if error is None:
+            evaluations.finish(waits_for=progress.waits_for, should_stop=lambda: bool(received))
     progress.clear()
-    error = fit.error
-    with contextlib.suppress(ray.exceptions.RayError):
-        error = ray.get(board.fatal.remote(), timeout=30) or error
     return conclude(setup, error, received)
 
 
-def show(notes: list[tuple[str, Any]], progress: Progress) -> None:
+def show(notes: list[tuple[str, Any]], progress: Progress, evaluations: RunEvaluations) -> None:
     for kind, value in notes:
         if kind == "step":
             progress.at(value)
@@ -204,6 +222,8 @@ def show(notes: list[tuple[str, Any]], progress: Progress) -> None:
             progress.numbers(*value)
         elif kind == "parameters":
             progress.say(f"{value[0] / 1e6:.3g} M parameters trained of {value[1] / 1e6:.3g} M")
+        elif kind == "checkpoint":
+            evaluations.add(value)
         elif kind == "log":
             progress.say(value[1])
 

@@ -35,6 +35,7 @@ from lerobot_ray.on_ray.batches import TrainingBatches
 from lerobot_ray.on_ray.beside import Beside
 from lerobot_ray.on_ray.board import logging_to
 from lerobot_ray.on_ray.build_learner import build_learner, set_up_torch, training_device
+from lerobot_ray.on_ray.evaluated import evaluates
 from lerobot_ray.on_ray.held_out import HeldOut
 from lerobot_ray.on_ray.hub_side import HubSide
 from lerobot_ray.on_ray.ingest import BlockStream
@@ -206,6 +207,7 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> int | Non
                 seed=setup.seed,
                 log_freq=config.log_freq,
                 save_freq=config.save_freq if config.save_checkpoint else 0,
+                also_save_freq=config.env_eval_freq if evaluates(config) else 0,
                 eval_freq=config.eval_steps,
                 saves_last=config.save_checkpoint or setup.publishes,
                 skips_nonfinite=config.on_nonfinite == "skip",

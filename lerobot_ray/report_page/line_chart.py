@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ class Curve:
     colour: str = "c1"
     style: str = "noisy"
     """noisy: raw and pale, with its running mean on top. plain: a line. points: a line with a mark on each value."""
+    band: tuple[np.ndarray, np.ndarray] | None = None
+    """Lower and upper bound of each value, drawn behind a curve that is not thinned."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,8 @@ def _draw(curve: Curve, across: Scale, up: Scale) -> tuple[str, list[dict]]:
             places = zip(across.place(raw.step).tolist(), up.place(raw.mean).tolist(), strict=True)
             marks = "".join(f"<circle class='fill {curve.colour}' cx={x:.1f} cy={y:.1f} r=2.6 />" for x, y in places)
         line = f"<path class='line {curve.colour}' d='{path(across.place(raw.step), up.place(raw.mean))}'/>"
+        if curve.band is not None and raw.is_exact:
+            raw = dataclasses.replace(raw, low=curve.band[0], high=curve.band[1], is_exact=False)
         return _band(raw, across, up, curve.colour) + line + marks, [_hover(curve, raw.step, raw.mean)]
     # What the axis cuts off is cut before the mean, or one spike would stand as a plateau.
     smooth = envelope(series.step, smoothed(np.clip(series.value, up.low, up.high)))

@@ -126,13 +126,14 @@ def _videos(run: RunFolder) -> str:
     """The newest evaluation's first videos: inside the page while they are small, else as links."""
     if not run.videos:
         return ""
-    shown = "".join(_video(run.folder, path) for path in run.videos[:MAX_VIDEOS])
+    shown = "".join(video(run.folder, path) for path in run.videos[:MAX_VIDEOS])
     step = next((part.rpartition("_")[2] for part in run.videos[0].parts if part.startswith("videos_step_")), "")
     caption = f"Episodes at step {int(step):,}" if step.isdigit() else "Episodes"
     return figure(caption, f"<div class=videos>{shown}</div>", wide=True)
 
 
-def _video(folder: Path, path: Path) -> str:
+def video(folder: Path, path: Path) -> str:
+    """A video inside the page while it is small, else a link."""
     where = path.relative_to(folder).as_posix()
     if path.stat().st_size > MAX_VIDEO_BYTES:
         return f"<a href='{quote(where)}'>{text(where)} ({size(path.stat().st_size)})</a>"

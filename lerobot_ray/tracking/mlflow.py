@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -133,7 +133,7 @@ class MlflowTracker:
         from mlflow.exceptions import MlflowException
 
         try:
-            remembered = json.loads((output_dir / RUN_FILE).read_text())
+            remembered = _remembered(output_dir)
             run_id, uri = remembered["run_id"], remembered["tracking_uri"]
         except (FileNotFoundError, ValueError, KeyError):
             return None
@@ -222,6 +222,26 @@ class MlflowTracker:
         monitor = SystemMetricsMonitor(self._run_id, resume_logging=True, tracking_uri=self._uri)
         monitor.start()
         return monitor
+
+
+def log_to_ended_run(
+    tracking_uri: str, output_dir: Path, entries: Iterable[tuple[int, Mapping[str, float], Iterable[Path]]]
+) -> None:
+    """Add (step, numbers, files) to the run that `output_dir` remembers; its status and end stay as they are."""
+    _quiet()
+    from mlflow.tracking import MlflowClient
+
+    tracker = MlflowTracker(tracking_uri, experiment="", system_metrics=False)
+    tracker._client, tracker._run_id = MlflowClient(tracking_uri), _remembered(output_dir)["run_id"]
+    for step, values, files in entries:
+        tracker.log(values, step=step)
+        for file in files:
+            tracker.log_file(file, folder=f"eval/step_{step}")
+
+
+def _remembered(output_dir: Path) -> dict[str, str]:
+    """The run that a start of this job recorded."""
+    return json.loads((output_dir / RUN_FILE).read_text())
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, str]:

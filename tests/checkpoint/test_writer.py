@@ -13,14 +13,19 @@ import torch
 from lerobot_ray.checkpoint.commit import complete_checkpoints, verify
 from lerobot_ray.checkpoint.find import find_checkpoint
 from lerobot_ray.checkpoint.load import load_record
-from lerobot_ray.checkpoint.retention import remove_checkpoint
+from lerobot_ray.checkpoint.retention import Retention, remove_checkpoint
 from lerobot_ray.checkpoint.writer import CheckpointWriter
 from lerobot_ray.core.errors import CheckpointError
 from tests.checkpoint.runs import TOTAL_STEPS, assert_equal, make_run
 
 
 def writer_of(run, run_dir, **options):
-    return CheckpointWriter(run_dir, total_steps=TOTAL_STEPS, **{"write": run.write(), **options})
+    rules = {
+        name: options.pop(name) for name in ("keep_last", "keep_every", "keep_best", "held_back") if name in options
+    }
+    return CheckpointWriter(
+        run_dir, total_steps=TOTAL_STEPS, retention=Retention(**rules), **{"write": run.write(), **options}
+    )
 
 
 def steps(run_dir):
