@@ -178,12 +178,9 @@ runs = st.builds(
     keep_last=maybe(positive),
     best_metric=maybe(texts),
     on_nonfinite=st.sampled_from(["stop", "skip"]),
-    ray=st.builds(
-        RayConfig,
-        address=maybe(texts),
-        use_gpu=maybe(st.booleans()),
-        resources_per_worker=maybe(resources),
-        max_failures=counts,
+    ray=st.one_of(
+        st.builds(RayConfig, address=maybe(texts), use_gpu=maybe(st.just(True)), resources_per_worker=maybe(resources)),
+        st.builds(RayConfig, use_gpu=st.just(False), max_failures=counts),
     ),
     mlflow=st.builds(MLflowConfig, enable=st.booleans(), tracking_uri=maybe(texts)),
     hub=st.builds(HubConfig, what=st.sampled_from(["all", "model"])),
