@@ -32,7 +32,7 @@ def test_a_run_of_an_adapter(ray_cluster, toy_root, tmp_path, capsys):
     capsys.readouterr()
     assert run_here(on_base(toy_root, tmp_path / "unbroken", base, "--steps=6", *flags)) == 0
     said = capsys.readouterr().err
-    assert f"adapter  LORA of rank 4 on {base}: 2" in said
+    assert f"adapter  LORA of rank 4 on {base}: " in said
     assert "parameters trained of" in said
 
     parts = tmp_path / "parts"
