@@ -1,0 +1,137 @@
+"""From a request to the first step on a cluster that has nothing yet: nodes come, training starts, nodes go.
+
+    python benchmarks/autoscaling.py --json out.json
+
+A real Ray head with Ray's own autoscaler (version 2), whose provider starts raylets on this machine in place of cloud
+machines (`tests/fake_cloud.py`): so the times are those of asking, deciding, joining and starting, without the minutes
+that a cloud takes for a machine. The run is a tiny ACT on a made-up dataset. It wants two workers with an
+accelerator each (a resource that is counted, and nothing else) and decode actors, for which the nodes of the workers
+have no CPU to spare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import ray
+
+from tests.fake_cloud import fake_cloud
+from tests.make_dataset import make_dataset
+from tests.on_ray.runs import command
+
+NODE_TYPES = {
+    "train": {"resources": {"CPU": 1, "accelerator": 1}, "min_workers": 0, "max_workers": 2},
+    "decode": {"resources": {"CPU": 1}, "min_workers": 0, "max_workers": 2},
+}
+WORKER = '{"CPU": 1, "accelerator": 1}'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--idle-s", type=float, default=10.0, help="how long a node may be idle")
+    parser.add_argument("--within-s", type=float, default=300.0, help="give up after this")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="autoscaling_") as folder:
+        story = tell(Path(folder), steps=arguments.steps, idle_s=arguments.idle_s, within_s=arguments.within_s)
+    print("\n".join(f"{text:>8}  {what}" for what, text in lines(story)))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(story, indent=1))
+
+
+def tell(folder: Path, *, steps: int, idle_s: float, within_s: float) -> dict[str, Any]:
+    """What happened, in seconds since the run was started; the run's own words; what a run too large is told."""
+    root = make_dataset(folder / "toy")
+    with fake_cloud(NODE_TYPES, idle_s=idle_s, most=4) as address:
+        deadline = time.monotonic() + within_s
+        connect(address, deadline)
+        flags = [f"--steps={steps}", "--num_workers=1", "--ray.num_workers=2", f"--ray.resources_per_worker={WORKER}"]
+        log = folder / "run.log"
+        started = time.monotonic()
+        with log.open("w") as out:
+            run = start(command(root, folder / "run", *flags, *where(address)), out)
+        try:
+            story: dict[str, Any] = {"events": watch(run, log, started, deadline)}
+        finally:
+            run.kill()
+            run.wait()
+            ray.shutdown()  # before the head goes, whose end would end this process too
+        story |= {"exit_code": run.returncode, "log": log.read_text()}
+        story["too_large"] = refused(root, folder / "too_large", address)
+    return story
+
+
+def where(address: str) -> list[str]:
+    return [f"--ray.address={address}", "--save_freq=1000"]
+
+
+def start(arguments: list[str], out: Any) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-m", "lerobot_ray.train", *arguments], stdout=out, stderr=out)
+
+
+def connect(address: str, deadline: float) -> None:
+    """As soon as the head answers."""
+    while True:
+        try:
+            ray.init(address=address, logging_level="ERROR", log_to_driver=False)
+            break
+        except ConnectionError:
+            assert time.monotonic() < deadline, "the head did not come up"
+            time.sleep(0.5)
+
+
+def refused(root: Path, output_dir: Path, address: str) -> str:
+    """What a run is told that can never fit."""
+    flags = ["--ray.num_workers=3", f"--ray.resources_per_worker={WORKER}", *where(address)]
+    arguments = [sys.executable, "-m", "lerobot_ray.train", *command(root, output_dir, *flags)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=150)
+    return f"{done.returncode} {done.stderr.strip().splitlines()[-1]}"
+
+
+def watch(run: subprocess.Popen, log: Path, started: float, deadline: float) -> list[tuple[float, str]]:
+    """(seconds, event) until the run is over and only the head is left."""
+    events: list[tuple[float, str]] = []
+    before: dict[str, int] = {}
+    first_step = over = False
+    while True:
+        now = round(time.monotonic() - started, 1)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        count = {
+            "train": sum(bool(node.get("accelerator")) for node in nodes),
+            "decode": sum(bool(node.get("CPU")) and not node.get("accelerator") for node in nodes),
+        }
+        changes = [(now, f"{count[name]} {name} nodes") for name in count if count[name] != before.get(name, 0)]
+        before = count
+        if not first_step and "step 1/" in log.read_text():
+            first_step = True
+            changes.append((now, "first step"))
+        if not over and run.poll() is not None:
+            over = True
+            changes.append((now, "run over"))
+        for at, what in changes:
+            print(f"{at:.1f} s: {what}", file=sys.stderr, flush=True)
+        events += changes
+        if over and not any(count.values()):
+            return events
+        assert time.monotonic() < deadline, f"it did not end in time: {events}\n{log.read_text()}"
+        time.sleep(0.2)
+
+
+def lines(story: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(what, f"{at:.1f} s") for at, what in story["events"]]
+
+
+if __name__ == "__main__":
+    main()
