@@ -17,7 +17,7 @@ from lerobot_ray.on_ray.job_server import JobServer
 from tests.jobs.heads import free_ports
 from tests.on_ray.runs import TINY_ACT, wait_until
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Training as jobs: the command as a person types it, on heads with and without a token."""
+"""Training as jobs: the command as a person types it, on a real head."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.jobs.heads import running_head
 from tests.on_ray.runs import TINY_ACT, checkpoint, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 README = Path(__file__).parents[2] / "README.md"
-TOKEN = "a-token-of-these-tests-0123456789abcdef"
 
 
 @pytest.fixture
@@ -64,19 +62,6 @@ def test_the_three_commands_of_the_readme_and_resume(head, flags, tmp_path):
     assert again.returncode == 0, again.stdout + again.stderr
     assert checkpoint(tmp_path / "out", reached + 2).is_dir()
     assert "step 1/" not in again.stdout
-
-
-def test_with_a_token_and_exit_codes(flags, tmp_path):
-    with running_head(token=TOKEN) as head:
-        refused = head.run("--address", head.address, "--", *flags, "--steps=2", "--batch_size=5000", cwd=tmp_path)
-        assert refused.returncode == 2, refused.stdout + refused.stderr
-        assert "a global batch of 5000" in refused.stdout
-        for wrong in ({"RAY_AUTH_TOKEN": "b" * 40}, {"RAY_AUTH_MODE": "disabled"}):
-            stranger = replace(head, environment={**head.environment, **wrong})
-            closed = stranger.run("list", "--address", head.address, cwd=tmp_path)
-            assert closed.returncode == 2
-            assert "asks for a token" in closed.stderr
-            assert TOKEN not in closed.stderr + closed.stdout
 
 
 def test_a_killed_job_is_submitted_again_and_goes_on(head, flags, tmp_path):
