@@ -56,7 +56,7 @@ def connected(config: RayConfig, workers_if_local: Workers | None, *, rollout_cp
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if is_started_here:
         assert workers_if_local is not None
-        os.environ.setdefault("RAY_enable_metrics_collection", "0")  # nobody reads them, and they cost decoding 3 %
+        os.environ.setdefault("RAY_enable_metrics_collection", "0")  # nobody reads them, and they cost CPU
         ray.init(
             address="local",
             num_cpus=cpus_to_claim(workers_if_local, rollout_cpus=rollout_cpus),

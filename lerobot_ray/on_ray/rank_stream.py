@@ -13,6 +13,7 @@ from lerobot_ray.on_ray.evaluated import evaluates
 from lerobot_ray.on_ray.evaluation import cpus_of_rollouts
 from lerobot_ray.on_ray.ingest import BLOCK_BYTES, IngestOptions, decoders_per_rank, micro_batches_per_block
 from lerobot_ray.on_ray.run_setup import RunSetup
+from lerobot_ray.on_ray.segment import share_of_store
 
 FRAMES_PER_BLOCK = 512
 """Camera frames in a block at most: about a second of one decoder, so that a stream starts without a long wait."""
@@ -26,7 +27,7 @@ MOST_DECODE_CPUS = 4096
 def plan_stream(setup: RunSetup, order: Order, rank: int, world_size: int, *, start: int) -> StreamPlan:
     batching = setup.batching(world_size)
     cameras = sum(len(setup.spec.offsets.get(feature.name, (0,))) for feature in setup.spec.specs if feature.is_camera)
-    store = _store_bytes(setup, world_size)
+    store = share_of_store(world_size, setup.runs_at_once)
     micro_batches = micro_batches_per_block(
         setup.spec.sample_bytes, batching.micro_batch, target_bytes=min(BLOCK_BYTES, store // BLOCKS_IN_STORE)
     )
@@ -55,7 +56,7 @@ def ingest_options(setup: RunSetup, world_size: int, plan: StreamPlan, board: An
             cpus -= runs * cpus_of_rollouts(config.eval)
         decoders = decoders_per_rank(cpus, training_cpus=runs * training_cpus, world_size=runs * world_size)
     ready = -(-config.prefetch_factor // plan.micro_batches_per_block)
-    store = _store_bytes(setup, world_size)
+    store = share_of_store(world_size, setup.runs_at_once)
     is_here = isinstance(setup.spec.metadata.storage, LocalStorage)
     return IngestOptions(
         num_decoders=decoders,
@@ -63,8 +64,3 @@ def ingest_options(setup: RunSetup, world_size: int, plan: StreamPlan, board: An
         object_store_bytes=store,
         token_holder=None if is_here else board,
     )
-
-
-def _store_bytes(setup: RunSetup, world_size: int) -> int:
-    """One rank's share of half the cluster's object store; the rest is slack."""
-    return int(ray.cluster_resources().get("object_store_memory", 1 << 30) / 2 / world_size / setup.runs_at_once)

@@ -161,15 +161,16 @@ def decoding_dataset(
     execution.preserve_order = True
     execution.resource_limits = ray.data.ExecutionResources(
         cpu=options.num_decoders * options.cpus_per_decoder,
-        object_store_memory=options.object_store_bytes or _fair_share_of_store(plan.world_size),
+        object_store_memory=options.object_store_bytes or share_of_store(plan.world_size),
     )
     return dataset
 
 
-def _fair_share_of_store(world_size: int) -> int:
+def share_of_store(world_size: int, runs_at_once: int = 1) -> int:
+    """One rank's share of half the cluster's object store; the rest is slack."""
     import ray
 
-    return int(ray.cluster_resources().get("object_store_memory", 1 << 30) / 2 / world_size)
+    return int(ray.cluster_resources().get("object_store_memory", 1 << 30) / 2 / world_size / runs_at_once)
 
 
 def _alive_nodes() -> set[str]:

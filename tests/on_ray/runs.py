@@ -53,6 +53,32 @@ def command(root: Path, output_dir: Path, *flags: str) -> list[str]:
     return [*(flag for flag in usual if flag.split("=")[0] not in own), *flags]
 
 
+REFUSALS = """
+import json, sys
+from lerobot_ray.config.parse import parse_train_config
+from lerobot_ray.core.errors import LerobotRayError
+from lerobot_ray.on_ray.trainer import run
+import ray
+for name, arguments in json.loads(sys.stdin.read()).items():
+    try:
+        run(parse_train_config(arguments))
+        said = "not refused"
+    except LerobotRayError as error:
+        said = str(error)
+    print("RESULT " + json.dumps([name, said, ray.is_initialized()]))
+"""
+
+
+def refusals(cases: dict[str, list[str]]) -> dict[str, tuple[str, bool]]:
+    """What each command line is told, and whether Ray was started. One process for all: importing torch takes long."""
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSALS], input=json.dumps(cases), text=True, capture_output=True, check=False
+    )
+    said = [json.loads(line[7:]) for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    assert [name for name, _, _ in said] == [*cases], done.stderr
+    return {name: (text, has_ray) for name, text, has_ray in said}
+
+
 def run_here(arguments: list[str]) -> int:
     """The run on the Ray that this process is connected to."""
     from lerobot_ray.on_ray.trainer import train

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from lerobot_ray.checkpoint.commit import complete_checkpoints
 from lerobot_ray.tracking.metric_log import load_metrics
-from tests.on_ray.runs import command, run_here
+from tests.on_ray.runs import command, refusals, run_here
 from tests.reach_policy import REACH, record_reach
 
 
@@ -83,30 +81,11 @@ REFUSED = {
     "no checkpoints to play": (["--env.type=reach", "--save_checkpoint=false"], "save_checkpoint"),
     "success without rollouts": (["--best_metric=eval/pc_success"], "Add --env.type"),
 }
-SCRIPT = """
-import json, sys
-from lerobot_ray.config.parse import parse_train_config
-from lerobot_ray.core.errors import LerobotRayError
-from lerobot_ray.on_ray.trainer import run
-import ray
-for name, arguments in json.loads(sys.stdin.read()).items():
-    try:
-        run(parse_train_config(arguments))
-        said = "not refused"
-    except LerobotRayError as error:
-        said = str(error)
-    print("RESULT " + json.dumps([name, said, ray.is_initialized()]))
-"""
 
 
 def test_refused_before_anything_starts(toy_root, tmp_path):
     cases = {name: command(toy_root, tmp_path / "new", *flags) for name, (flags, _) in REFUSED.items()}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], input=json.dumps(cases), text=True, capture_output=True, check=False
-    )
-    said = [json.loads(line[7:]) for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    assert [name for name, _, _ in said] == [*REFUSED], done.stderr
-    for name, text, has_ray in said:
+    for name, (text, has_ray) in refusals(cases).items():
         assert REFUSED[name][1] in text, name
         assert not has_ray
     assert not (tmp_path / "new").exists()

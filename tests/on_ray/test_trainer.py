@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from lerobot_ray.config.ray import RayConfig
 from lerobot_ray.core.errors import ConfigError
 from lerobot_ray.on_ray.cluster import Workers, cpus_to_claim, workers_on_cluster
 from tests.make_dataset import make_dataset
-from tests.on_ray.runs import command
+from tests.on_ray.runs import command, refusals
 
 REFUSED = {
     "folder that is there": ([], "exists already"),
@@ -34,20 +33,6 @@ REFUSED = {
     ),
     "torch's distributed format": (["--checkpoint_format=dcp"], "not written here"),
 }
-SCRIPT = """
-import json, sys
-from lerobot_ray.config.parse import parse_train_config
-from lerobot_ray.core.errors import LerobotRayError
-from lerobot_ray.on_ray.trainer import run
-import ray
-for name, arguments in json.loads(sys.stdin.read()).items():
-    try:
-        run(parse_train_config(arguments))
-        said = "not refused"
-    except LerobotRayError as error:
-        said = str(error)
-    print("RESULT " + json.dumps([name, said, ray.is_initialized()]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +45,9 @@ def answers(toy_root, tmp_path_factory) -> dict[str, tuple[str, bool]]:
     for name, (flags, _) in REFUSED.items():
         output_dir = folder / ("used" if name == "folder that is there" else "new")
         cases[name] = command(toy_root, output_dir, *(flag.replace("{folder}", str(folder)) for flag in flags))
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], input=json.dumps(cases), text=True, capture_output=True, check=False
-    )
-    results = [json.loads(line[7:]) for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    assert len(results) == len(cases), done.stderr
+    results = refusals(cases)
     assert not (folder / "new").exists(), "a run that was refused leaves no folder"
-    return {name: (said, has_ray) for name, said, has_ray in results}
+    return results
 
 
 @pytest.mark.parametrize("name", REFUSED)
