@@ -45,7 +45,7 @@ class VideoReader:
     def __init__(
         self, *, max_open: int = 32, pixel_format: PixelFormat = "yuv420p", max_index_bytes: int = 64 << 20
     ) -> None:
-        """`max_open` bounds file handles and decoders; indexes of closed files are kept up to `max_index_bytes`."""
+        """`max_open` bounds open files, two handles each; indexes of closed ones are kept up to `max_index_bytes`."""
         self.max_open = max_open
         self.pixel_format = pixel_format
         self.max_index_bytes = max_index_bytes

@@ -1,4 +1,4 @@
-"""One open video file: its demuxer, its decoder, and where they stand.
+"""One open video file: its packets, its decoder, and where they stand.
 
 Frames are named by rank (see `video_index`). The decoder goes on from where it stands unless a seek decodes less, and
 is drained early when the next wanted frame lies behind a seek anyway, so that a codec with B-frames does not decode
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ import numpy as np
 
 from lerobot_ray.core.errors import FrameError
 from lerobot_ray.data.video_index import VideoIndex, build_index
+from lerobot_ray.data.video_packets import PacketSource, open_packets
 
 PixelFormat = Literal["yuv420p", "rgb24", "gray12le"]
 
@@ -95,7 +95,7 @@ class OpenVideo:
         self._stream.codec_context.thread_type = "NONE"
         self._known_index = index
         self._info: VideoInfo | None = None
-        self._packets: Iterator[Any] | None = None
+        self._packets: PacketSource | None = None
         self._forget_position()
 
     @property
@@ -132,7 +132,9 @@ class OpenVideo:
         return self._info
 
     def close(self) -> None:
-        self._packets = None
+        if self._packets is not None:
+            self._packets.close()
+            self._packets = None
         self._ready.clear()
         self._container.close()
 
@@ -199,8 +201,6 @@ class OpenVideo:
         """Decoded and not looked at yet, in display order."""
         self._fed: int | None = None
         """Place of the next packet; None before the first seek."""
-        self._next_packet: Any | None = None
-        """Read but not fed yet."""
         self._shown: int | None = None
         """Display time of the last frame taken from `_ready`."""
         self._ended = True
@@ -222,48 +222,19 @@ class OpenVideo:
         return following < rank or int(self.index.key[following]) >= self._fed
 
     def _seek(self, key: int) -> None:
-        wanted = int(self.index.packet_pts[key])
-        # mp4 seeks by display time and lands on the key frame; a container that overshoots is asked again, from further
-        # back.
-        for back_s in (0, 1, 60):
-            self._forget_position()
-            back = int(back_s / self.index.time_base) if back_s else 0  # fractions are slow
-            self._container.seek(wanted - back, stream=self._stream, backward=True)
-            self._ended = False  # the seek has flushed the decoder too
-            self._next_packet = self._read_packet()
-            if self._next_packet is not None:
-                self._fed = self._place(self._next_packet)
-                if self._fed is not None and self._fed <= key:
-                    return
-        self._ended = True
-
-    def _place(self, packet: Any) -> int | None:
-        index = self.index
-        if packet.pts is None:
-            return None
-        rank = int(np.searchsorted(index.pts, packet.pts))
-        if rank < len(index.pts) and index.pts[rank] == packet.pts:
-            return int(index.place[rank])
-        hidden = np.flatnonzero(index.packet_pts == packet.pts)
-        return int(hidden[0]) if len(hidden) else None
-
-    def _read_packet(self) -> Any | None:
-        """The next packet, None at the end of the file."""
+        self._forget_position()
         if self._packets is None:
-            self._packets = iter(self._container.demux(self._stream))
-        packet = next(self._packets, None)
-        if packet is None or packet.size == 0:
-            self._packets = None
-            return None
-        return packet
+            self._packets = open_packets(str(self.path), self._container, self._stream, self.index)
+        self._fed = self._packets.seek(key)
+        self._ended = self._fed is None
 
     def _feed(self) -> None:
-        packet = self._next_packet if self._next_packet is not None else self._read_packet()
-        self._next_packet = None
+        assert self._packets is not None
+        assert self._fed is not None
+        packet = self._packets.read()
         if packet is None:
             self._drain()
             return
-        assert self._fed is not None
         if packet.is_corrupt:
             self._damage.append(self._fed)
         try:
@@ -295,6 +266,3 @@ class OpenVideo:
     def _error(self, rank: int, reason: str) -> FrameError:
         at_s = float(self.index.times_s[rank])
         return FrameError(f"the frame at {at_s:.6f} s cannot be decoded: {reason}. {REMEDY}", file=str(self.path))
-
-    def _remedy(self) -> str:
-        return "The file is probably truncated or corrupt: fetch it again, or drop the episode."

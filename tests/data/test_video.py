@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from lerobot_ray.core.errors import FrameError
 from lerobot_ray.data import video_index
 from lerobot_ray.data.video import VideoReader, probe
-from lerobot_ray.data.video_index import index_from_packets, index_from_tables
+from lerobot_ray.data.video_index import build_index, index_from_packets, index_from_tables
+from lerobot_ray.data.video_packets import ListedPackets, open_packets
 
 HEIGHT, WIDTH, BLOCK = 64, 96, 16
 AV1 = {"g": "2", "crf": "30", "preset": "12"}
@@ -174,6 +175,24 @@ def test_sample_tables_say_what_the_packets_say(name):
     assert from_tables.time_base == from_packets.time_base
     for field in ("pts", "place", "key", "packet_pts"):
         np.testing.assert_array_equal(getattr(from_tables, field), getattr(from_packets, field), err_msg=field)
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_listed_packets_are_the_demuxed_ones(name):
+    is_listed = name not in ("fragmented", "matroska")
+    with av.open(str(clip(name))) as container, av.open(str(clip(name))) as other:
+        stream = container.streams.video[0]
+        source = open_packets(str(clip(name)), container, stream, build_index(clip(name), container, stream))
+        assert isinstance(source, ListedPackets) == is_listed
+        assert source.seek(0) == 0
+        for wanted in other.demux(video=0):
+            packet = source.read()
+            if wanted.size == 0:
+                assert packet is None
+                break
+            assert (packet.pts, packet.dts, packet.is_keyframe) == (wanted.pts, wanted.dts, wanted.is_keyframe)
+            assert bytes(packet) == bytes(wanted)
+        source.close()
 
 
 @pytest.mark.parametrize("name", ["h264", "h264 B-frames"])
@@ -409,7 +428,7 @@ def test_handles_stay_within_their_budget(tmp_path):
     with VideoReader(max_open=3) as reader:
         for i in np.random.default_rng(0).integers(0, 7, 40):
             assert number_in(reader.read(paths[i], [0.4])[0]) == 12
-            assert sum(str(tmp_path) in name for name in open_files()) <= 3
+            assert sum(str(tmp_path) in name for name in open_files()) <= 3 * 2  # container and packets
     assert not any(str(tmp_path) in name for name in open_files())
 
 
