@@ -143,24 +143,14 @@ def _validate(arguments: argparse.Namespace) -> int:
 
     repo_id, storage = _open_storage(arguments)
     report = validate(repo_id, storage, quick=arguments.quick, workers=arguments.workers)
-    bad = bad_episodes(report.problems)
     if arguments.quarantine:
-        _write_text(Path(arguments.quarantine), json.dumps(bad))
+        _write_text(Path(arguments.quarantine), json.dumps(bad_episodes(report.problems)))
     if arguments.json:
-        problems = [problem.as_json() for problem in report.problems]
-        print(
-            json.dumps(
-                {"good": report.is_good, "bad_episodes": bad, "problems": problems}, indent=2, ensure_ascii=False
-            )
-        )
+        print(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
         return 0 if report.is_good else 1
     if report.problems:
         print(table(report.problems, width=_terminal_width()), end="\n\n")
-    looked = f"{report.episodes:,} episodes, {report.frames:,} frames"
-    looked += f" in {report.data_files} data and {report.video_files} video files"
-    looked += ", three frames per episode decoded" if report.quick else ", every frame decoded"
-    errors = sum(problem.severity == "error" for problem in report.problems)
-    print(f"{looked}: " + (f"{errors} problem{'s' if errors != 1 else ''}." if errors else "all good."))
+    print(report.in_words())
     if arguments.quarantine:
         print(f'Train without them: --dataset.exclude_episodes="$(cat {arguments.quarantine})"')
     return 0 if report.is_good else 1
@@ -168,6 +158,7 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 def _stats(arguments: argparse.Namespace) -> int:
     from lerobot_ray.data.compare_stats import differences, differences_text
+    from lerobot_ray.data.stats_file import replace_stats, write_stats
     from lerobot_ray.data.storage import LocalStorage
 
     metadata = _open(arguments)
@@ -185,11 +176,11 @@ def _stats(arguments: argparse.Namespace) -> int:
     if arguments.skip_cameras:
         counted = {**{name: entry for name, entry in (stored or {}).items() if name not in counted}, **counted}
     if arguments.out:
-        _write_stats(Path(arguments.out), counted)
+        write_stats(Path(arguments.out), counted)
         print(f"wrote {arguments.out}")
     if arguments.write:
         assert isinstance(metadata.storage, LocalStorage)
-        _replace_stats(metadata.storage.root, counted)
+        print(f"wrote {replace_stats(metadata.storage.root, counted)}")
     return 0
 
 
@@ -214,33 +205,14 @@ def _counted_stats(arguments: argparse.Namespace, metadata: DatasetMetadata) -> 
         return count_stats(metadata, run=with_progress(processes, label="stats"), cameras=cameras)
 
 
-def _replace_stats(root: Path, stats: Stats) -> None:
-    from lerobot_ray.core.layout import STATS_PATH
-
-    path = root / STATS_PATH
-    if path.is_file():
-        shutil.copy2(path, path.with_name("stats.json.bak"))
-    _write_stats(path, stats)
-    print(f"wrote {path}")
-
-
-def _write_stats(path: Path, stats: Stats) -> None:
-    from lerobot_ray.data.disk import write_json
-    from lerobot_ray.data.stats import as_json
-
-    try:
-        write_json(path, as_json(stats))
-    except OSError as error:
-        raise DatasetError(f"cannot write {path}: {error.strerror or error}.") from error
-
-
 def _preview(arguments: argparse.Namespace) -> int:
     from lerobot_ray.data.preview import collect_preview
+    from lerobot_ray.data.ranges import numbers_in
 
     metadata = _open(arguments)
     out = Path(arguments.out or f"{metadata.repo_id.rsplit('/', 1)[-1]}_preview.html")
     targets = [out] if out.suffix in (".html", ".htm", ".png") else [out / "preview.html", out / "preview.png"]
-    episodes = _numbers(arguments.episodes) if arguments.episodes else None
+    episodes = numbers_in(arguments.episodes, flag="--episodes") if arguments.episodes else None
     preview = collect_preview(metadata, episodes=episodes, frames=max(1, arguments.frames))
     for target in targets:
         if target.suffix == ".png":
@@ -253,17 +225,6 @@ def _preview(arguments: argparse.Namespace) -> int:
             _write_text(target, page(preview))
         print(f"wrote {target}")
     return 0
-
-
-def _numbers(text: str) -> list[int]:
-    """Episode numbers as people write them: 0,1,5-8."""
-    numbers: list[int] = []
-    for part in text.strip("[]").split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-        if not match:
-            raise ConfigError(f"--episodes {text}: {part.strip()!r} is not a number or a range such as 5-8.")
-        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
-    return numbers
 
 
 def _finish(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from lerobot_ray.data.ranges import ranges
+
 Severity = Literal["error", "warning"]
 
 
@@ -40,17 +42,6 @@ def merged(problems: Iterable[Problem]) -> list[Problem]:
         for (file, problem, remedy, severity), episodes in by_text.items()
     ]
     return sorted(rows, key=lambda row: (row.severity != "error", row.episodes[:1] or (-1,), row.file))
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers as people write them: 0, 3–7, 12."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}–{part[-1]}" for part in parts)
 
 
 def table(problems: Sequence[Problem], *, width: int = 120, limit: int = 40) -> str:

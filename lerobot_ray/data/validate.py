@@ -22,7 +22,7 @@ from lerobot_ray.data.episode_table import read_episodes
 from lerobot_ray.data.features import parse_feature
 from lerobot_ray.data.info import read_info
 from lerobot_ray.data.metadata import DatasetMetadata, read_tasks
-from lerobot_ray.data.problems import Problem, merged
+from lerobot_ray.data.problems import Problem, bad_episodes, merged
 from lerobot_ray.data.recording import SCRATCH_DIR
 from lerobot_ray.data.runners import Processes, Runner, run_here, with_progress
 from lerobot_ray.data.storage import Storage
@@ -48,6 +48,20 @@ class Report:
     def is_good(self) -> bool:
         """Nothing but warnings."""
         return all(problem.severity == "warning" for problem in self.problems)
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        problems = [problem.as_json() for problem in self.problems]
+        return {"good": self.is_good, "bad_episodes": bad_episodes(self.problems), "problems": problems}
+
+    def in_words(self) -> str:
+        """How much was looked at and how much is wrong, in a line."""
+        looked = f"{self.episodes:,} episodes, {self.frames:,} frames in {self.data_files} data and "
+        looked += f"{self.video_files} video files, " + (
+            "three frames per episode decoded" if self.quick else "every frame decoded"
+        )
+        errors = sum(problem.severity == "error" for problem in self.problems)
+        return f"{looked}: " + (f"{errors} problem{'s' if errors != 1 else ''}." if errors else "all good.")
 
 
 def validate(

@@ -9,8 +9,11 @@ from datetime import datetime
 from lerobot_ray.config.job import JobConfig
 from lerobot_ray.core.errors import JobError
 from lerobot_ray.jobs import ray_job
+from lerobot_ray.jobs.again import plan_again
 from lerobot_ray.jobs.follow import exit_code, follow, how_it_ended, is_worth_retrying
-from lerobot_ray.jobs.ray_job import METADATA, RayJob, bring, plan_again, plan_job
+from lerobot_ray.jobs.notes import METADATA
+from lerobot_ray.jobs.ray_job import RayJob, bring
+from lerobot_ray.jobs.ray_plan import plan_job
 from lerobot_ray.on_ray.job_server import JobServer
 
 DETACHED = 130

@@ -54,6 +54,11 @@ def forwarded(words: Iterable[str], *, drop: Iterable[str] = CLIENT_SETTINGS) ->
     return [f"--{name}={text}" for name, text in kept.items() if name not in left and name.partition(".")[0] != "job"]
 
 
+def plugins_of(words: Iterable[str]) -> list[str]:
+    """The words that name packages with policies and environments of one's own."""
+    return [word for word in forwarded(words) if word.partition("=")[0].endswith(".discover_packages_path")]
+
+
 def _link_or_copy(source: str, target: str) -> None:
     try:
         os.link(source, target)

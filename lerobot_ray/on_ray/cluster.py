@@ -113,13 +113,6 @@ def workers_on_cluster(config: RayConfig, policy_device: str | None) -> Workers:
     return workers_within(capacity_now(), config, policy_device)
 
 
-def workers_on_nodes(
-    config: RayConfig, policy_device: str | None, nodes: list[dict[str, float]], *, where: str, grows: bool
-) -> Workers:
-    """As `workers_on_cluster`, of nodes with these resources. `grows`: more may come, nobody knows which."""
-    return workers_within(Capacity(tuple(nodes), grows=grows), config, policy_device, where=where)
-
-
 def workers_within(
     capacity: Capacity, config: RayConfig, policy_device: str | None, *, where: str = "the cluster"
 ) -> Workers:

@@ -12,7 +12,9 @@ import pytest
 from lerobot_ray import submit
 from lerobot_ray.core.errors import ConfigError, JobError
 from lerobot_ray.jobs.follow import exit_code, follow, how_it_ended
-from lerobot_ray.jobs.ray_job import METADATA, entrypoint, plan_job
+from lerobot_ray.jobs.notes import METADATA
+from lerobot_ray.jobs.ray_job import entrypoint
+from lerobot_ray.jobs.ray_plan import plan_job
 from lerobot_ray.on_ray.job_server import JobServer
 from tests.jobs.heads import free_ports
 from tests.on_ray.runs import TINY_ACT, wait_until

@@ -61,6 +61,38 @@ def test_a_fixed_cluster_is_told_what_it_holds():
         workers_within(fixed, RayConfig(num_workers=3), None)
 
 
+CPU_NODE = {"CPU": 8.0}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "device", "settings", "count"),
+    [
+        ((HEAD, CPU_NODE), None, {"num_workers": 8}, 8),
+        ((HEAD, GPU_NODE, GPU_NODE), None, {}, 4),
+        ((HEAD, GPU_NODE), "cpu", {"num_workers": 8}, 8),
+        ((CPU_NODE,), None, {"num_workers": 20, "min_workers": 2}, 20),
+    ],
+)
+def test_what_fits_on_a_fixed_cluster(nodes, device, settings, count):
+    assert workers_within(Capacity(nodes), RayConfig(**settings), device).count == count
+
+
+@pytest.mark.parametrize(
+    ("nodes", "settings", "said"),
+    [
+        ((HEAD,), {}, "holds 0 CPU on 1 node, room for 0"),
+        ((CPU_NODE,), {"num_workers": 9}, "holds 8 CPU on 1 node, room for 8"),
+        ((CPU_NODE, CPU_NODE), {"resources_per_worker": {"CPU": 9}}, "holds 16 CPU on 2 nodes, room for 0"),
+        ((GPU_NODE,), {"num_workers": 5, "use_gpu": True}, "holds 2 GPU, 8 CPU"),
+        ((CPU_NODE,), {"use_gpu": True}, "use_gpu=true, but the cluster at x has no GPU"),
+        ((), {}, "on 0 nodes, room for 0"),
+    ],
+)
+def test_what_a_fixed_cluster_never_holds(nodes, settings, said):
+    with pytest.raises(ConfigError, match=said):
+        workers_within(Capacity(nodes), RayConfig(**settings), None, where="the cluster at x")
+
+
 def test_what_is_missing_names_it():
     text = what_is_missing(workers(2), GROWING, {}, "2 × gpu are being started")
     assert text == (
