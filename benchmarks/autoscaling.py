@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from tests.on_ray.runs import command
 
 NODE_TYPES = {
     "train": {"resources": {"CPU": 1, "accelerator": 1}, "min_workers": 0, "max_workers": 2},
-    "decode": {"resources": {"CPU": 1}, "min_workers": 0, "max_workers": 2},
+    "decode": {"resources": {"CPU": 1}, "min_workers": 0, "max_workers": 1},
 }
 WORKER = '{"CPU": 1, "accelerator": 1}'
 
@@ -54,7 +55,7 @@ def main() -> None:
 def tell(folder: Path, *, steps: int, idle_s: float, within_s: float) -> dict[str, Any]:
     """What happened, in seconds since the run was started; the run's own words; what a run too large is told."""
     root = make_dataset(folder / "toy")
-    with fake_cloud(NODE_TYPES, idle_s=idle_s, most=4) as address:
+    with fake_cloud(NODE_TYPES, idle_s=idle_s, most=3) as address:
         deadline = time.monotonic() + within_s
         connect(address, deadline)
         flags = [f"--steps={steps}", "--num_workers=1", "--ray.num_workers=2", f"--ray.resources_per_worker={WORKER}"]
@@ -62,15 +63,21 @@ def tell(folder: Path, *, steps: int, idle_s: float, within_s: float) -> dict[st
         started = time.monotonic()
         with log.open("w") as out:
             run = start(command(root, folder / "run", *flags, *where(address)), out)
+        processes = [run]
+
+        def while_nodes_are_idle() -> None:
+            processes.append(start_too_large(root, folder / "too_large", address))
+
         try:
-            story: dict[str, Any] = {"events": watch(run, log, started, deadline)}
+            story: dict[str, Any] = {"events": watch(run, log, started, deadline, when_over=while_nodes_are_idle)}
+            said = processes[-1].communicate(timeout=150)[1].strip().splitlines()
+            story["too_large"] = f"{processes[-1].returncode} {said[-1]}"
         finally:
-            run.kill()
-            run.wait()
+            for process in processes:
+                process.kill()
+                process.wait()
             ray.shutdown()  # before the head goes, whose end would end this process too
-        story |= {"exit_code": run.returncode, "log": log.read_text()}
-        story["too_large"] = refused(root, folder / "too_large", address)
-    return story
+        return {**story, "exit_code": run.returncode, "log": log.read_text()}
 
 
 def where(address: str) -> list[str]:
@@ -92,15 +99,16 @@ def connect(address: str, deadline: float) -> None:
             time.sleep(0.5)
 
 
-def refused(root: Path, output_dir: Path, address: str) -> str:
-    """What a run is told that can never fit."""
+def start_too_large(root: Path, output_dir: Path, address: str) -> subprocess.Popen:
+    """A run that can never fit, which is told so."""
     flags = ["--ray.num_workers=3", f"--ray.resources_per_worker={WORKER}", *where(address)]
     arguments = [sys.executable, "-m", "lerobot_ray.train", *command(root, output_dir, *flags)]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=150)
-    return f"{done.returncode} {done.stderr.strip().splitlines()[-1]}"
+    return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def watch(run: subprocess.Popen, log: Path, started: float, deadline: float) -> list[tuple[float, str]]:
+def watch(
+    run: subprocess.Popen, log: Path, started: float, deadline: float, *, when_over: Callable[[], None]
+) -> list[tuple[float, str]]:
     """(seconds, event) until the run is over and only the head is left."""
     events: list[tuple[float, str]] = []
     before: dict[str, int] = {}
@@ -120,6 +128,7 @@ def watch(run: subprocess.Popen, log: Path, started: float, deadline: float) -> 
         if not over and run.poll() is not None:
             over = True
             changes.append((now, "run over"))
+            when_over()
         for at, what in changes:
             print(f"{at:.1f} s: {what}", file=sys.stderr, flush=True)
         events += changes

@@ -1,10 +1,12 @@
-"""From the submission of a job to its first trained step, and what following its log costs.
+"""From the submission of a job to its first trained step, what following its log costs, and its driver's memory.
 
-    python benchmarks/job_submission.py [--runs 3] [--json OUT]
+    python benchmarks/job_submission.py [--runs 3] [--phase-s 30] [--json OUT]
 
 Starts a head of its own on this machine. Times the same tiny run as a job (everything `submit` does, from its start to
-the arrival of the first step's line) and as a driver on the same cluster without a job; then the delay between a line
-being printed in a job and its arrival here, the time for a long log, and the processor time of the one who follows.
+the arrival of the first step's line) and as a driver on the same cluster without a job. Then the delay between a line
+being printed in a job and its arrival here, the time for a long log, and the processor time of who follows and of
+the head's processes that hand the log on. Last a long run that logs every step, followed in every other phase: its
+pace with and without, and the memory of its driver over time.
 """
 
 from __future__ import annotations
@@ -12,12 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import numpy as np
+import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -32,6 +38,7 @@ LONG_LOG = 20_000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--phase-s", type=float, default=30.0, help="length of a phase of the long run; there are six")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     found: dict[str, object] = {}
@@ -43,7 +50,8 @@ def main() -> None:
         found["driver_first_step_s"] = [
             first_step(head, ["train", *flags, "--ray.address=auto"], folder) for _ in range(arguments.runs)
         ]
-        found.update(following(JobServer(head.address)))
+        found.update(following(head, JobServer(head.address)))
+        found.update(long_run(head, flags, folder, phase_s=arguments.phase_s))
     for name, value in found.items():
         print(f"{name:22} {value}")
     if arguments.json:
@@ -74,8 +82,8 @@ def first_step(head: Head, words: list[str], folder: str) -> float:
     return round(at, 1)
 
 
-def following(server: JobServer) -> dict[str, object]:
-    """Delays of single lines; seconds, and processor seconds here, for a long log."""
+def following(head: Head, server: JobServer) -> dict[str, object]:
+    """Delays of single lines; seconds, and processor seconds here and of the head's servers, for a long log."""
     delays: list[float] = []
 
     def note(text: str) -> None:
@@ -83,7 +91,7 @@ def following(server: JobServer) -> dict[str, object]:
 
     code = "import time\nfor _ in range(80): print('t', time.time(), flush=True); time.sleep(0.1)"
     server.follow(start(server, code), note)
-    cpu, began = time.process_time(), time.monotonic()
+    cpu, servers, began = time.process_time(), cpu_of_servers(head), time.monotonic()
     lines = 0
 
     def count(text: str) -> None:
@@ -96,8 +104,77 @@ def following(server: JobServer) -> dict[str, object]:
         "line_delay_s_most": round(max(delays), 2),
         f"{LONG_LOG}_lines_s": round(time.monotonic() - began, 1),
         f"{LONG_LOG}_lines_cpu_s": round(time.process_time() - cpu, 2),
+        f"{LONG_LOG}_lines_cpu_of_servers_s": round(cpu_of_servers(head) - servers, 2),
         "lines": lines,
     }
+
+
+def cpu_of_servers(head: Head) -> float:
+    """Processor seconds so far of the dashboard and of the node's agent: a log passes through both."""
+    total = 0.0
+    for process in psutil.Process(head.pid).children(recursive=True):
+        if any("dashboard" in word for word in process.cmdline()[:4]):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def long_run(head: Head, flags: list[str], folder: str, *, phase_s: float) -> dict[str, object]:
+    """Six phases of a run that logs every step, nobody following in the first, third and fifth."""
+    output_dir = Path(folder) / "long"
+    own = [*(flag for flag in flags if not flag.startswith("--steps")), "--steps=1000000", "--save_freq=1000000"]
+    words = [sys.executable, "-m", "lerobot_ray.submit"]
+    shell = {"env": {**head.environment, "RAY_API_SERVER_ADDRESS": head.address}, "text": True, "cwd": folder}
+    left = subprocess.run(
+        [*words, "--detach", "--", *own, f"--output_dir={output_dir}"], capture_output=True, check=True, **shell
+    )
+    match = re.search(r"submitted (\S+) to", left.stderr)
+    assert match is not None, left.stderr
+    metrics = output_dir / "metrics.jsonl"
+    while not metrics.exists() or steps_in(metrics) < 5:
+        time.sleep(0.5)
+    driver = next(
+        process
+        for process in psutil.Process(head.pid).children(recursive=True)
+        if "lerobot_ray.train" in process.cmdline() and process.cmdline()[0] == sys.executable
+    )
+    phases, memory, began = [], [], time.monotonic()
+    for number in range(6):
+        follower = None
+        if number % 2:
+            follower = subprocess.Popen([*words, "logs", match[1]], stdout=subprocess.DEVNULL, **shell)
+            time.sleep(8)  # its own start is not meant
+        first, since = steps_in(metrics), time.monotonic()
+        while time.monotonic() - since < phase_s:
+            time.sleep(1)
+            memory.append((time.monotonic() - began, steps_in(metrics), driver.memory_info().rss / 1e6))
+        count = steps_in(metrics) - first
+        phases.append(
+            {"followed": bool(number % 2), "ms_per_step": round(1000 * (time.monotonic() - since) / count, 1)}
+        )
+        if follower is not None:
+            follower.kill()
+            follower.wait()
+    subprocess.run([*words, "stop", match[1]], capture_output=True, check=True, **shell)
+    seconds, steps, megabytes = np.array(memory).T
+    half = len(steps) // 2
+    return {
+        "long_run_phases": phases,
+        "long_run_steps": int(steps[-1]),
+        "long_run_s": round(float(seconds[-1])),
+        "driver_rss_mb_first_median_last": [
+            round(float(v)) for v in (megabytes[0], np.median(megabytes), megabytes[-1])
+        ],
+        "driver_rss_mb_per_1000_steps_in_the_second_half": round(
+            float(np.polyfit(steps[half:], megabytes[half:], 1)[0]) * 1000, 2
+        ),
+    }
+
+
+def steps_in(metrics: Path) -> int:
+    """Lines of a run's metrics: one per step where every step is logged."""
+    with metrics.open("rb") as file:
+        return sum(1 for _ in file)
 
 
 def start(server: JobServer, code: str) -> str:

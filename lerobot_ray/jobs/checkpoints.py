@@ -66,7 +66,9 @@ def make_available(plan: StartPlan) -> None:
     if plan.upload is None:
         return
     folder, path = plan.upload
-    hub_repo.stage_folder(folder, plan.there, path_in_repo=path, message=path or "the policy a job begins from")
+    step = folder.name if path else None  # a job looks for a checkpoint by the tags of steps
+    message = path or "the policy a job begins from"
+    hub_repo.stage_folder(folder, plan.there, path_in_repo=path, message=message, tag=step)
 
 
 def _check_token(folder: Path, site: Site, flag: str) -> None:

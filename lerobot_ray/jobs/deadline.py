@@ -37,6 +37,14 @@ class Deadline:
 
 
 def deadline_of_job(environment: MutableMapping[str, str]) -> Deadline | None:
-    """The limit this process was started with, if any. Taken out of the environment: it concerns this process alone."""
+    """The limit this process was started with, if any. Taken out of the environment: it concerns this process alone.
+
+    Until the run listens to signals itself it has nothing to save, and ends at once.
+    """
     seconds = environment.pop(STOP_AFTER_VARIABLE, None)
-    return Deadline(float(seconds)) if seconds else None
+    if not seconds:
+        return None
+    deadline = Deadline(float(seconds))
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, _: os._exit(TIMED_OUT if deadline.passed else 128 + number))
+    return deadline

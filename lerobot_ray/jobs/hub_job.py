@@ -81,7 +81,7 @@ def plan_job(words: Sequence[str]) -> HubJob:
     if is_resume:
         start = checkpoints.plan_resume(_config_path(words), site, repo_id=fresh_repo, hub_only=True)
         starts.append(start)
-        repo_id = start.there
+        repo_id = start.there.partition("@")[0]  # what it pushes goes to the repository, whatever step it begins at
         own = [] if start.upload is None else [f"--policy.repo_id={repo_id}", "--policy.push_to_hub=true"]
         device = [] if "policy.device" in flags else ["--policy.device=null"]
         root = [f"--dataset.root={dataset.config.root or 'null'}"]
@@ -95,7 +95,7 @@ def plan_job(words: Sequence[str]) -> HubJob:
     if is_resume:
         mended = changed_words(config, there)
         kept = forwarded(words, drop=(*_NOT_FORWARDED, *(word[2:].partition("=")[0] for word in mended)))
-        start_words = [f"--config_path={repo_id}", "--job.target=local", "--ray.address=null"]
+        start_words = [f"--config_path={starts[0].there}", "--job.target=local", "--ray.address=null"]
         arguments = [*start_words, *own, *device, *root, *kept, *mended, "--resume=true"]
     assert there.policy is not None
     there.policy.repo_id, there.policy.push_to_hub = repo_id, True

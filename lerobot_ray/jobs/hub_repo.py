@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lerobot_ray.core.errors import ConfigError
 from lerobot_ray.hub.client import RepoType, ask, endpoint, token
-from lerobot_ray.hub.upload import ensure_repo, send_commit
+from lerobot_ray.hub.upload import ensure_repo, place_tag, send_commit
 
 SMALL_FILES = ["*.json", "*.yaml"]
 """Of a repository: what describes a run or a policy, without weights."""
@@ -24,7 +24,8 @@ def account(needed_for: str) -> str:
 
 
 def is_visible(repo_id: str, *, kind: RepoType, stranger: bool = False) -> bool:
-    """Whether a repository is there for this account, or for a stranger."""
+    """Whether a repository is there for this account, or for a stranger. A revision after its name (@…) is left out."""
+    repo_id = repo_id.partition("@")[0]
     own = {"token": False} if stranger else {}
     return ask(f"asking for {repo_id}", lambda api: api.repo_exists(repo_id, repo_type=kind, **own))
 
@@ -46,12 +47,15 @@ def fetch_descriptions(repo_id: str, *, revision: str | None, what: str = "confi
     return Path(found)
 
 
-def stage_folder(folder: Path, repo_id: str, *, path_in_repo: str = "", message: str) -> None:
-    """Puts the files of a folder into a private model repository, which is made if need be."""
+def stage_folder(folder: Path, repo_id: str, *, path_in_repo: str = "", message: str, tag: str | None = None) -> None:
+    """Puts the files of a folder into a private model repository, which is made if need be, and tags that commit."""
     ensure_repo(repo_id, private=True)
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     prefix = f"{path_in_repo}/" if path_in_repo else ""
-    send_commit(repo_id, {f"{prefix}{path.relative_to(folder).as_posix()}": path for path in paths}, message=message)
+    files = {f"{prefix}{path.relative_to(folder).as_posix()}": path for path in paths}
+    commit = send_commit(repo_id, files, message=message)
+    if tag is not None:
+        place_tag(repo_id, tag, commit)
 
 
 def new_repo_id(user: str, name: str, now: datetime | None = None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.hub_server import HubServer
+from tests.on_ray.runs import TINY_ACT
 
 
 @pytest.fixture(scope="session")
@@ -14,6 +15,15 @@ def head():
 
     with running_head() as running:
         yield running
+
+
+@pytest.fixture
+def flags(toy_root, tmp_path):
+    """A tiny run."""
+    return [
+        *("--dataset.repo_id=tests/toy", f"--dataset.root={toy_root}", f"--output_dir={tmp_path / 'out'}"),
+        *(*TINY_ACT, "--batch_size=4", "--log_freq=1", "--mlflow.enable=false"),
+    ]
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.namespaces import on_a_machine_called
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -31,9 +33,13 @@ class Head:
     pid: int
     """Everything it has started descends from this process."""
 
-    def run(self, *words: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *words: str, cwd: Path, timeout: float = 240, host: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """`lerobot_ray.submit`, on this machine or on one that has another name."""
+        command = [sys.executable, "-m", "lerobot_ray.submit", *words]
         return subprocess.run(
-            [sys.executable, "-m", "lerobot_ray.submit", *words],
+            command if host is None else on_a_machine_called(host, *command),
             cwd=cwd,
             env=dict(self.environment),
             text=True,
@@ -59,7 +65,8 @@ def running_head(*, token: str = "", num_cpus: int = 4) -> Iterator[Head]:
     folder = Path(tempfile.mkdtemp(prefix="lrj_", dir="/tmp"))  # short: paths of sockets may have 107 characters
     gcs, dashboard, agent, grpc, metrics, client = free_ports(6)
     own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
-    environment = {**os.environ, **own, "PYTHONPATH": str(REPOSITORY), "RAY_USAGE_STATS_ENABLED": "0"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # the environment is active
+    environment = {**os.environ, **own, "PYTHONPATH": str(REPOSITORY), "RAY_USAGE_STATS_ENABLED": "0", "PATH": path}
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={gcs}"),
         *(f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"),

@@ -68,3 +68,13 @@ time.sleep(60)
 """
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, timeout=60, check=False)
     assert (done.stdout, done.returncode) == ("asked\n", 124)
+
+
+def test_time_that_is_up_before_a_run_listens_ends_it_as_such():
+    code = """
+import time
+from lerobot_ray.jobs.deadline import STOP_AFTER_VARIABLE, deadline_of_job
+deadline_of_job({STOP_AFTER_VARIABLE: "0.1"})
+time.sleep(60)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=50, check=False).returncode == 124

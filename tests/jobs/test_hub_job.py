@@ -8,8 +8,10 @@ import threading
 
 import pytest
 
+from lerobot_ray.checkpoint.find import what_is_missing
 from lerobot_ray.config.parse import parse_train_config
 from lerobot_ray.core.errors import ConfigError, DatasetError
+from lerobot_ray.hub.fetch import fetch
 from lerobot_ray.jobs import hub_job
 from tests.checkpoint import runs
 from tests.hub_server import HubServer
@@ -130,6 +132,8 @@ def test_a_checkpoint_of_this_machine_is_uploaded_and_resumed(logged_in, recorde
     command = job.request["command"]
     (repo,) = [name for kind, name in logged_in.store.repos if kind == "model"]
     assert f"--config_path={repo}" in command
+    found = fetch(repo, what="checkpoint")
+    assert (found.name, what_is_missing(found)) == (checkpoint.name, ""), "the job finds it there, whole"
     assert {"--resume=true", "--steps=99", "--job.target=local", f"--policy.repo_id={repo}"} <= set(command)
     assert not [word for word in command if str(tmp_path) in word]
 

@@ -108,6 +108,11 @@ def test_more_than_the_cluster_can_ever_give_is_refused(server, words, head, cap
     assert "\n" not in error.strip()
 
 
+def test_a_run_that_is_refused_over_there_ends_with_its_code(words, head, capfd):
+    assert submit.main(["--address", head.address, "--", *words, "--steps=2", "--batch_size=5000"]) == 2
+    assert "a global batch of 5000" in capfd.readouterr().out
+
+
 def test_an_unreachable_head_is_refused_at_once(words, capsys):
     began = time.monotonic()
     assert submit.main(["--address", f"http://127.0.0.1:{free_ports(1)[0]}", "--", *words]) == 2

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.on_ray.runs import TINY_ACT, checkpoint, wait_until
+from tests.on_ray.runs import checkpoint, starts, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 README = Path(__file__).parents[2] / "README.md"
-
-
-@pytest.fixture
-def flags(toy_root, tmp_path):
-    return [
-        *("--dataset.repo_id=tests/toy", f"--dataset.root={toy_root}", f"--output_dir={tmp_path / 'out'}"),
-        *(*TINY_ACT, "--batch_size=4", "--log_freq=1", "--mlflow.enable=false"),
-    ]
 
 
 def commands_of_readme():
@@ -76,3 +71,49 @@ def test_a_killed_job_is_submitted_again_and_goes_on(head, flags, tmp_path):
     assert following.returncode == 0, shown
     assert "submitted again as" in shown
     assert checkpoint(tmp_path / "out", 40).is_dir()
+
+
+def test_rays_own_command(head, flags, tmp_path):
+    ray = Path(sys.executable).with_name("ray")
+    words = [ray, "job", "submit", "--address", head.address, "--working-dir", ".", "--"]
+    done = subprocess.run(
+        [*words, "python", "-m", "lerobot_ray.train", *flags, "--steps=2"],
+        cwd=tmp_path,
+        env=dict(head.environment),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "step 2/2" in done.stdout
+    assert checkpoint(tmp_path / "out", 2).is_dir()
+
+
+@pytest.mark.hub
+def test_from_another_machine_with_a_dataset_and_a_checkpoint_that_are_only_there(head, hub, flags, toy_root, tmp_path):
+    """Dataset and checkpoint go through the Hub; a repository of the Hub is continued in place."""
+    laptop = {"HF_HOME": str(tmp_path / "laptop"), "HF_ENDPOINT": hub.endpoint, "HF_TOKEN": os.environ["HF_TOKEN"]}
+    head = replace(head, environment={**head.environment, **laptop, "HF_HUB_DISABLE_XET": "1"})
+
+    def run(name, *words):
+        words = ["--address", head.address, "--", *words, f"--output_dir={tmp_path / name}"]
+        done = head.run(*words, cwd=tmp_path, host="laptop")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    fresh = [*flags, "--dataset.repo_id=alice/toy", "--steps=2", "--policy.repo_id=alice/act", "--policy.private=true"]
+    said = run("first", *fresh, "--save_checkpoint_to_hub=true").stderr
+    assert f"{toy_root} is only here and is pushed, privately, to the Hub as alice/toy" in said
+    assert hub.store.repos["dataset", "alice/toy"].private
+    assert sorted(hub.store.repos["model", "alice/act"].tags) == ["000002"]
+
+    said = run("second", "--config_path=alice/act", "--resume=true", "--steps=4").stderr
+    assert "resumes alice/act, from the Hub" in said
+    assert (starts(tmp_path / "second"), checkpoint(tmp_path / "second", 4).is_dir()) == ([2], True)
+    assert sorted(hub.store.repos["model", "alice/act"].tags) == ["000002", "000004"]
+
+    said = run("third", f"--config_path={tmp_path / 'second'}", "--resume=true", "--steps=6").stderr
+    repo_id = re.search(r"000004 is only here and is uploaded to the private repository (\S+)", said)[1]
+    assert sorted(hub.store.repos["model", repo_id].tags) == ["000004"]
+    assert (starts(tmp_path / "third"), checkpoint(tmp_path / "third", 6).is_dir()) == ([4], True)
