@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from lerobot_ray import submit
+from lerobot_ray import submit, train
 from lerobot_ray.core.errors import ConfigError, JobError
 from lerobot_ray.jobs.follow import exit_code, follow, how_it_ended
 from lerobot_ray.jobs.notes import METADATA
@@ -115,7 +115,8 @@ def test_a_run_that_is_refused_over_there_ends_with_its_code(words, head, capfd)
 
 def test_an_unreachable_head_is_refused_at_once(words, capsys):
     began = time.monotonic()
-    assert submit.main(["--address", f"http://127.0.0.1:{free_ports(1)[0]}", "--", *words]) == 2
+    nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
+    assert train.main([*words, "--job.target=ray", f"--job.address={nobody}"]) == 2
     assert "no job server of a Ray cluster at http://127.0.0.1" in capsys.readouterr().err
     assert time.monotonic() - began < 30
 
