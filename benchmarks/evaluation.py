@@ -1,56 +1,86 @@
-"""What rollouts cost: episodes per second over 1, 2, 4 actors, and training throughput with evaluation on and off.
+"""What rollouts cost: episodes per second over actors, training while they run, and PushT beside lerobot-eval.
 
-    python benchmarks/evaluation.py --folder build/evaluation [--actors 1,2,4] [--episodes 32] [--steps 60] [--runs 2]
+    python benchmarks/evaluation.py actors training --json out.json --markdown out.md
+    python benchmarks/evaluation.py pusht --peer-python PEER/bin/python --json out.json --markdown out.md
 
-The policy is an untrained ACT on reach with a 64x64 camera, so every episode takes its 60 steps. Times of episodes are
-from the first portion handed out to the last result, actors starting included; `warm` leaves their start out. Training
-throughput is the median over log windows after the first checkpoint is due, when rollouts are under way. On and off
-take turns, `--runs` times each.
+actors     an untrained ACT plays reach with a 64x64 camera, so every episode takes its 60 steps. `cold` counts from the
+           first portion handed out to the last result, the start of the actors included; `warm` from when each actor
+           has played.
+training   one run with rollouts every so many steps. Log windows (two steps each) while an evaluation is under way, the
+           start of its actor included, against those with none; windows in which a checkpoint is written are neither.
+pusht      seconds from the command line to a 50-episode result of the same untrained policy, ours and lerobot-eval in
+           turn. gym-pusht must be importable by both interpreters.
+
+Parts can be measured one at a time: what `--json` holds already of other parts stays.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
 import shutil
 import statistics
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+PIXELS = 64
+WARM_STEPS = 80
+"""Of a training run, not counted: frames are decoded for the first time, then they are cached."""
+EVERY = 80
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: the first two)")
     parser.add_argument("--folder", type=Path, default=Path("build/evaluation"))
-    parser.add_argument("--actors", default="1,2,4")
-    parser.add_argument("--episodes", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--actors", nargs="+", type=int, default=[1, 2, 4])
+    parser.add_argument("--episodes", type=int, default=32, help="of `actors`, each time (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, help="of `actors` and `pusht` (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=400, help="of `training` (default: %(default)s)")
+    parser.add_argument("--peer-python", type=Path, help="an interpreter with lerobot and gym-pusht")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
     args = parser.parse_args()
-    from lerobot_ray.demo import record, save_untrained, train_flags
-
-    root, policy = args.folder / "dataset", args.folder / "untrained"
-    if not root.exists():
-        record(root, episodes=30, image_hw=(64, 64))
-    flags = train_flags(root, args.folder / "run", steps=args.steps, pixels=64)
-    save_untrained(flags, policy)
-    report = {"machine": machine(), "command": sys.argv}
-    report["actors"] = {count: actors(policy, count, args.episodes) for count in map(int, args.actors.split(","))}
-    print(json.dumps(report["actors"], indent=1), flush=True)
-    rates: dict[str, list[float]] = {"off": [], "on": []}
-    for _ in range(args.runs):
-        for name, frequency in (("off", 0), ("on", args.steps // 3)):
-            rates[name].append(training(flags, args.folder / "run", frequency, first=args.steps // 3))
-            print(name, rates[name][-1], flush=True)
-    report["training"] = {**rates, "on_over_off": statistics.median(rates["on"]) / statistics.median(rates["off"])}
-    print(json.dumps(report, indent=1))
-    return 0
+    args.folder = args.folder.absolute()
+    report = json.loads(args.json.read_text()) if args.json is not None and args.json.exists() else {}
+    for name in args.parts or ["actors", "training"]:
+        about = machine()
+        report[name] = {"command": COMMANDS[name].format(args=args), "machine": about, "rows": PARTS[name](args)}
+        print(markdown({name: report[name]}), flush=True)
+        if args.json is not None:
+            args.json.write_text(json.dumps(report, indent=1) + "\n")
+    if args.markdown is not None:
+        args.markdown.write_text(markdown(report))
 
 
-def actors(policy: Path, count: int, episodes: int) -> dict[str, float]:
-    """Episodes per second of `count` actors, cold and warm."""
+def actors(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Episodes per second by number of actors, in turn."""
+    from lerobot_ray.demo import save_untrained
+
+    policy = args.folder / "untrained"
+    save_untrained(reach_flags(args.folder, steps=1), policy)
+    found: dict[int, list[dict[str, float]]] = {count: [] for count in args.actors}
+    for _ in range(args.rounds):
+        for count in args.actors:
+            found[count].append(play(policy, count, args.episodes))
+            print(count, found[count][-1], flush=True)
+    rows = []
+    for count, times in found.items():
+        row = {"actors": count, "episodes": args.episodes}
+        row |= {name: [round(each[name], 2) for each in times] for name in times[0]}
+        rows.append(row)
+    return rows
+
+
+def play(policy: Path, count: int, episodes: int) -> dict[str, float]:
+    """One evaluation on a Ray of its own: first one episode per actor, then those that are counted as warm."""
     from lerobot_ray.config.env import ReachEnvConfig
     from lerobot_ray.config.eval import EvalConfig
     from lerobot_ray.config.ray import RayConfig
@@ -62,8 +92,8 @@ def actors(policy: Path, count: int, episodes: int) -> dict[str, float]:
     def plan(name: str, number: int) -> EvaluationPlan:
         return EvaluationPlan(
             name=name,
-            policy=PolicySource(folder=policy.absolute()),
-            env=ReachEnvConfig(observation_height=64, observation_width=64),
+            policy=PolicySource(folder=policy),
+            env=ReachEnvConfig(observation_height=PIXELS, observation_width=PIXELS),
             eval=EvalConfig(n_episodes=number, videos=0),
             seed=0,
             num_actors=count,
@@ -71,47 +101,204 @@ def actors(policy: Path, count: int, episodes: int) -> dict[str, float]:
         )
 
     nobody = Workers(count=0, fewest=0, use_gpu=False, resources={})
-    with connected(RayConfig(), nobody, rollout_cpus=count):
-        pool = RolloutPool(num_actors=count, resources={"CPU": 1})
-        warm_up, measured = Evaluation(plan("first", count)), Evaluation(plan("measured", episodes))
+    with (
+        connected(RayConfig(), nobody, rollout_cpus=count),
+        RolloutPool(num_actors=count, resources={"CPU": 1}) as pool,
+    ):
+        # one portion of one episode each, so that all actors have loaded torch and the policy
+        runs = {name: Evaluation(plan(name, number)) for name, number in (("first", count), ("rest", episodes))}
         began = time.perf_counter()
-        times = {}
-        with pool:
-            for run in (warm_up, measured):
-                for portion in portions(run.plan):
-                    pool.submit(portion)
-            while not measured.is_over:
-                for news in pool.poll(0.02):
-                    (warm_up if news.evaluation == "first" else measured).add(news)
-                if warm_up.is_over:
-                    times.setdefault("started_s", time.perf_counter() - began)
-            times["all_s"] = time.perf_counter() - began
-    done = (episodes + count) / times["all_s"]
-    warm = episodes / (times["all_s"] - times["started_s"])
-    return {**{name: round(value, 2) for name, value in times.items()}, "episodes_per_s": done, "warm": warm}
+        for portion in portions(runs["first"].plan):
+            for episode in portion.episodes:
+                pool.submit(replaced(portion, (episode,)))
+        wait(pool, runs, "first")
+        started = time.perf_counter()
+        for portion in portions(runs["rest"].plan):
+            pool.submit(portion)
+        wait(pool, runs, "rest")
+        ended = time.perf_counter()
+    return {
+        "start_s": started - began,
+        "cold_per_s": (episodes + count) / (ended - began),
+        "warm_per_s": episodes / (ended - started),
+    }
 
 
-def training(flags: list[str], output_dir: Path, frequency: int, *, first: int) -> float:
-    """Samples per second of a run, median of its log windows after step `first`."""
-    from lerobot_ray.config.parse import parse_train_config
-    from lerobot_ray.on_ray.trainer import train
-    from lerobot_ray.tracking.metric_log import load_metrics
+def replaced(portion: Any, episodes: tuple[int, ...]) -> Any:
+    import dataclasses
 
-    shutil.rmtree(output_dir, ignore_errors=True)
-    more = [f"--env_eval_freq={frequency}", "--log_freq=5", "--mlflow.enable=false", "--eval.videos=0"]
-    # the same checkpoints in both, so that only the rollouts differ
-    code = train(parse_train_config([*flags, *more, f"--save_freq={first}"]))
-    assert code == 0
-    series = load_metrics(output_dir).series["train/samples_per_s"]
-    return statistics.median(series.value[series.step > first].tolist())
+    return dataclasses.replace(portion, episodes=episodes, batch_size=1)
 
 
-def machine() -> dict[str, object]:
+def wait(pool: Any, runs: dict[str, Any], name: str) -> None:
+    while not runs[name].is_over:
+        for news in pool.poll(0.02):
+            runs[news.evaluation].add(news)
+    assert runs[name].error is None, runs[name].error
+
+
+def training(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Samples per second while an evaluation is under way, and while none is."""
+    rows = []
+    for name, is_async in (("in the actor's process", False), ("in processes of their own (default)", True)):
+        run_dir = args.folder / f"run_{'apart' if is_async else 'inside'}"
+        shutil.rmtree(run_dir, ignore_errors=True)
+        flags = [
+            *reach_flags(args.folder, steps=args.steps, run_dir=run_dir),
+            f"--env_eval_freq={EVERY}",
+            "--eval.n_episodes=24",
+            f"--eval.use_async_envs={str(is_async).lower()}",
+            "--eval.videos=0",
+            "--log_freq=2",
+            "--dataset.cache=memory",
+            "--mlflow.enable=false",
+        ]
+        run([sys.executable, "-m", "lerobot_ray.train", *flags])
+        found = windows(run_dir)
+        middle = {state: statistics.median(rates) for state, rates in found.items()}
+        row: dict[str, Any] = {"environments": name}
+        for state, rates in found.items():
+            quarters = statistics.quantiles(rates, n=4)
+            row[f"{state}, samples/s"] = f"{middle[state]:.1f} ({quarters[0]:.1f} to {quarters[2]:.1f})"
+            row[f"windows {state}"] = len(rates)
+        row["on over off"] = round(middle["on"] / middle["off"], 3)
+        rows.append(row)
+    return rows
+
+
+def windows(run_dir: Path) -> dict[str, list[float]]:
+    """Samples per second of every log window, by whether an evaluation was under way."""
+    infos = [json.loads(path.read_text()) for path in run_dir.glob("eval/eval_info_*.json")]
+    played = [(info["evaluation"]["began_s"], info["overall"]["eval_s"]) for info in infos]
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    written = [entry["time"] for entry in lines if entry.get("event") == "checkpoint"]
+    logged = [entry for entry in lines if "train/samples_per_s" in entry]
+    found: dict[str, list[float]] = {"off": [], "on": []}
+    for before, entry in itertools.pairwise(logged):
+        first, last = before["time"], entry["time"]
+        is_saving = entry["train/checkpoint_s"] > 0 or any(first <= at <= last for at in written)
+        if entry["step"] <= WARM_STEPS or is_saving:
+            continue
+        if any(began <= first and last <= began + took_s for began, took_s in played):
+            found["on"].append(entry["train/samples_per_s"])
+        elif all(last < began or first > began + took_s for began, took_s in played):
+            found["off"].append(entry["train/samples_per_s"])
+    return found
+
+
+def pusht(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Fifty episodes of PushT to their end, ours with one and two actors, and LeRobot's."""
+    policy = save_pusht_policy(args.folder / "pusht")
+    env = ["--env.type=pusht", "--env.observation_height=96", "--env.observation_width=96"]
+    usual = [f"--policy.path={policy}", *env, "--eval.n_episodes=50", "--seed=1000"]
+    ours = [sys.executable, "-m", "lerobot_ray.evaluate", *usual, "--eval.videos=4"]
+    commands = {f"lerobot_ray, {count} actors": [*ours, f"--actors={count}"] for count in (1, 2)}
+    if args.peer_python is not None:
+        theirs = [str(args.peer_python.parent / "lerobot-eval"), *usual, "--policy.device=cpu"]
+        commands["lerobot-eval, its defaults"] = theirs
+        commands["lerobot-eval, 10 environments"] = [*theirs, "--eval.batch_size=10"]
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in commands}
+    for _ in range(args.rounds):
+        for name, command in commands.items():
+            out = args.folder / "pusht_results"
+            shutil.rmtree(out, ignore_errors=True)
+            began = time.perf_counter()
+            run([*command, f"--output_dir={out}"])
+            took_s = time.perf_counter() - began
+            overall = json.loads((out / "eval_info.json").read_text())["overall"]
+            found[name].append((took_s, overall["eval_s"], overall["avg_sum_reward"]))
+            print(name, found[name][-1], flush=True)
+    return [
+        {
+            "what": name,
+            "command to result, s": [round(took_s, 1) for took_s, _, _ in times],
+            "of it playing, s": [round(eval_s, 1) for _, eval_s, _ in times],
+            "mean return": [round(mean, 3) for _, _, mean in times],
+        }
+        for name, times in found.items()
+    ]
+
+
+def save_pusht_policy(folder: Path) -> Path:
+    """An untrained ACT for PushT, in LeRobot's files."""
+    import numpy as np
+    import torch
+
+    from lerobot_ray.core.types import FeatureType, PolicyFeature
+    from lerobot_ray.policies.act.config import ACTConfig
+    from lerobot_ray.policies.registry import build_policy
+    from lerobot_ray.processing.defaults import make_default_processors
+
+    config = ACTConfig(
+        chunk_size=16, n_action_steps=8, dim_model=128, n_heads=4, dim_feedforward=512, n_encoder_layers=2,
+        pretrained_backbone_weights=None, device="cpu",
+    )  # fmt: skip
+    config.input_features = {
+        "observation.image": PolicyFeature(FeatureType.VISUAL, (3, 96, 96)),
+        "observation.state": PolicyFeature(FeatureType.STATE, (2,)),
+    }
+    config.output_features = {"action": PolicyFeature(FeatureType.ACTION, (2,))}
+    torch.manual_seed(0)
+    build_policy(config).save_pretrained(folder)
+    table = {"mean": np.full(2, 256.0), "std": np.full(2, 100.0)}
+    picture = {"mean": np.full((3, 1, 1), 0.5), "std": np.full((3, 1, 1), 0.25)}
+    stats = {"observation.image": picture, "observation.state": table, "action": table}
+    for pipeline in make_default_processors(config, stats, device="cpu"):
+        pipeline.save_pretrained(folder)
+    return folder
+
+
+def reach_flags(folder: Path, *, steps: int, run_dir: Path | None = None) -> list[str]:
+    """The demo's training run, on demonstrations that are recorded when they are not there."""
+    from lerobot_ray.demo import record, train_flags
+
+    if not (folder / "dataset").exists():
+        record(folder / "dataset", episodes=30, image_hw=(PIXELS, PIXELS))
+    return train_flags(folder / "dataset", run_dir or folder / "run", steps=steps, pixels=PIXELS)
+
+
+def run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+
+
+def machine() -> dict[str, Any]:
     from importlib.metadata import version
 
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     packages = {name: version(name) for name in ("torch", "ray", "gymnasium", "numpy")}
-    return {"cores": os.cpu_count(), "processor": platform.processor(), "python": platform.python_version(), **packages}
+    about = {"cpu": names[0] if names else platform.processor(), "cores": os.cpu_count()}
+    return {**about, "python": platform.python_version(), **packages, "load_before": round(os.getloadavg()[0], 1)}
 
+
+def markdown(report: dict[str, Any]) -> str:
+    lines = ["# What rollouts cost", ""]
+    for part, result in report.items():
+        names = list(result["rows"][0])
+        about = ", ".join(f"{name} {value}" for name, value in result["machine"].items())
+        lines += [f"## {part}", "", f"`{result['command']}`", "", about, ""]
+        lines += [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
+        lines += [f"| {' | '.join(_cell(row[name]) for name in names)} |" for row in result["rows"]]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    return " / ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
+    "actors": actors,
+    "training": training,
+    "pusht": pusht,
+}
+COMMANDS = {
+    "actors": "benchmarks/evaluation.py actors --episodes {args.episodes} --rounds {args.rounds}",
+    "training": "benchmarks/evaluation.py training --steps {args.steps}",
+    "pusht": "benchmarks/evaluation.py pusht --rounds {args.rounds} --peer-python PEER/bin/python",
+}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

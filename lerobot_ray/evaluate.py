@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from datetime import datetime
 
+from lerobot_ray.config.command_line import run_words
 from lerobot_ray.config.evaluate import EvaluateConfig, default_eval_dir, parse_evaluate
 from lerobot_ray.config.flags import read_flags
 from lerobot_ray.config.help import help_text
 from lerobot_ray.config.parse import chosen_kinds
-from lerobot_ray.core.errors import LerobotRayError
 
 USAGE = "python -m lerobot_ray.evaluate --policy.path=PATH --env.type=reach [--eval.n_episodes=50] [--actors=4] …"
 ABOUT = (
@@ -23,24 +22,16 @@ ABOUT = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code: 2 when it describes no evaluation, 1 when one failed."""
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("lerobot_ray").setLevel(logging.INFO)
-    words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        if "--help" in words or "-h" in words:
-            print(help_page([word for word in words if word not in ("--help", "-h")]))
-            return 0
-        command = parse_evaluate(words)
-        output_dir = command.config.output_dir or default_eval_dir(command.config, datetime.now())
-        from lerobot_ray.on_ray.evaluate import evaluate  # not before: ray and torch take seconds to import
+    return run_words(argv, run, help_page=help_page)
 
-        return evaluate(command, output_dir=output_dir)
-    except LerobotRayError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: interrupted.", file=sys.stderr)
-        return 130
+
+def run(words: list[str]) -> int:
+    """Refuse, or play."""
+    command = parse_evaluate(words)
+    output_dir = command.config.output_dir or default_eval_dir(command.config, datetime.now())
+    from lerobot_ray.on_ray.evaluate import evaluate  # not before: ray and torch take seconds to import
+
+    return evaluate(command, output_dir=output_dir)
 
 
 def help_page(words: Sequence[str]) -> str:

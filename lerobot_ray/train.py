@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -11,11 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from lerobot_ray.config.command_line import run_words
 from lerobot_ray.config.help import help_text
 from lerobot_ray.config.job import is_remote
 from lerobot_ray.config.parse import chosen_kinds, gather, parse_train_config
 from lerobot_ray.config.train import TrainConfig, default_output_dir, run_name
-from lerobot_ray.core.errors import LerobotRayError
 from lerobot_ray.jobs.deadline import TIMED_OUT, deadline_of_job
 from lerobot_ray.jobs.hub_repo import fetch_descriptions
 
@@ -28,22 +27,17 @@ ABOUT = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code: 2 when it describes no run."""
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("lerobot_ray").setLevel(logging.INFO)
-    words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        if "--help" in words or "-h" in words:
-            print(help_page([word for word in words if word not in ("--help", "-h")]))
-            return 0
-        goes_elsewhere = any(word.startswith("--job.target") for word in words)
-        config = parse_train_config(words, fetch=fetch_descriptions if goes_elsewhere else fetch_from_hub)
-        if is_remote(config.job):
-            from lerobot_ray.jobs.command import submit_run
+    return run_words(argv, run, help_page=help_page)
 
-            return submit_run(words, config.job)
-    except LerobotRayError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+
+def run(words: list[str]) -> int:
+    """Refuse, submit or train."""
+    goes_elsewhere = any(word.startswith("--job.target") for word in words)
+    config = parse_train_config(words, fetch=fetch_descriptions if goes_elsewhere else fetch_from_hub)
+    if is_remote(config.job):
+        from lerobot_ray.jobs.command import submit_run
+
+        return submit_run(words, config.job)
     now = datetime.now()
     config = dataclasses.replace(
         config, output_dir=config.output_dir or default_output_dir(config, now), job_name=run_name(config)

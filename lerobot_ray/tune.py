@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lerobot_ray.core.errors import ConfigError, LerobotRayError
+from lerobot_ray.config.command_line import run_words
+from lerobot_ray.core.errors import ConfigError
 
 USAGE = """usage: python -m lerobot_ray.tune --sweep FILE [--flag=value …] <flags of lerobot_ray.train>
 
@@ -55,27 +55,19 @@ class Arguments:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the sweep; the exit code: 0 done, 1 no trial brought a value, 2 refused, 128 + signal when stopped so."""
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("lerobot_ray").setLevel(logging.INFO)
-    words = list(sys.argv[1:] if argv is None else argv)
-    if "--help" in words or "-h" in words:
-        print(USAGE)
-        return 0
-    try:
-        arguments = read_arguments(words)
-        if "sweep" not in arguments.own:
-            raise ConfigError("--sweep=<file> is missing: it says what to try. See --help and docs/sweeps.md.")
-        plan = settled(arguments)
-        from lerobot_ray.sweeps.conclude import conclude
-        from lerobot_ray.sweeps.run import run_sweep  # not before: ray and torch take seconds to import
+    return run_words(argv, run, help_page=lambda _: USAGE, if_interrupted="Go on with --resume and the same flags.")
 
-        return conclude(*run_sweep(plan))
-    except LerobotRayError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: interrupted. Go on with --resume and the same flags.", file=sys.stderr)
-        return 130
+
+def run(words: list[str]) -> int:
+    """Refuse, or train."""
+    arguments = read_arguments(words)
+    if "sweep" not in arguments.own:
+        raise ConfigError("--sweep=<file> is missing: it says what to try. See --help and docs/sweeps.md.")
+    plan = settled(arguments)
+    from lerobot_ray.sweeps.conclude import conclude
+    from lerobot_ray.sweeps.run import run_sweep  # not before: ray and torch take seconds to import
+
+    return conclude(*run_sweep(plan))
 
 
 def settled(arguments: Arguments) -> Any:

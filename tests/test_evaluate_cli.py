@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import pytest
 
 from lerobot_ray.config.evaluate import parse_evaluate
 from lerobot_ray.core.errors import ConfigError
 from lerobot_ray.evaluate import main
+from lerobot_ray.on_ray.evaluate import find_policies
 from tests.reach_policy import REACH, save_reach_policy, save_reach_run
 
 EVAL = [*REACH, "--eval.n_episodes=3", "--eval.videos=1", "--eval.use_async_envs=false"]
@@ -33,6 +35,15 @@ def test_one_policy(policy, tmp_path, ray_cluster, capsys):
     assert "3 episodes" in capsys.readouterr().err
 
 
+def test_last_is_named_after_its_step(tmp_path):
+    run = save_reach_run(tmp_path / "run", (5, 10))
+    for path in ("last", "last/pretrained_model", "000010"):
+        command = parse_evaluate([f"--policy.path={run / 'checkpoints' / path}", *REACH])
+        (found,) = find_policies(command)
+        assert (found.name, found.step) == ("step 10", 10)
+        assert found.source.folder == run / "checkpoints" / "000010" / "pretrained_model"
+
+
 @pytest.mark.ray
 def test_all_checkpoints_of_a_run(tmp_path, ray_cluster):
     run, out = save_reach_run(tmp_path / "run", (5, 10)), tmp_path / "out"
@@ -51,7 +62,8 @@ REFUSED = {
     "no such policy": (["--policy.path=/nonexistent", *REACH], "/nonexistent"),
     "no environment": (["--policy.path={policy}"], "no environment"),
     "unknown environment": (["--policy.path={policy}", "--env.type=reech"], "reach"),
-    "not installed": (["--policy.path={policy}", "--env.type=pusht"], "lerobot-ray[pusht]"),
+    "pusht, which is an extra": (["--policy.path={policy}", "--env.type=pusht"], "pip install 'lerobot-ray[pusht]'"),
+    "aloha, which is an extra": (["--policy.path={policy}", "--env.type=aloha"], "pip install 'lerobot-ray[aloha]'"),
     "other observations": (["--policy.path={policy}", "--env.type=reach"], "observation.environment_state"),
     "unknown flag": (["--policy.path={policy}", *REACH, "--eval.n_episode=3"], "n_episodes"),
     "unknown setting of the policy": (["--policy.path={policy}", *REACH, "--policy.n_action_step=1"], "n_action_steps"),
@@ -62,6 +74,8 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_in_one_line(name, policy, tmp_path, capsys):
     flags, said = REFUSED[name]
+    if "which is an extra" in name and find_spec(f"gym_{name.split(',')[0]}") is not None:
+        pytest.skip("it is installed here")
     assert main([*(flag.replace("{policy}", str(policy)) for flag in flags), f"--output_dir={tmp_path / 'out'}"]) == 2
     error = capsys.readouterr().err
     assert said in error

@@ -108,10 +108,8 @@ def _folders(given: str, fetch: Fetch | None) -> list[tuple[str, int | None, str
         if not checkpoints:
             raise CheckpointError(f"--policy.path={given}: this run has no complete checkpoint.")
         return [(f"step {int(step.name)}", int(step.name), _policy_folder(step)) for step in checkpoints]
-    if path.name == LAST_LINK and path.is_symlink():  # its own folder: `last` moves on while a run saves
-        path = path.parent / path.readlink()
     if path.is_dir():
-        path = path.absolute()
+        path = _without_last(path).absolute()
         checkpoint = path.parent if path.name.startswith(PRETRAINED_DIR) else path
         step = int(checkpoint.name) if checkpoint.name.isdigit() else None
         folder = _policy_folder(path) if (path / PRETRAINED_DIR).is_dir() else str(path)
@@ -119,6 +117,14 @@ def _folders(given: str, fetch: Fetch | None) -> list[tuple[str, int | None, str
     if fetch is not None and given.count("/") == 1 and not given.startswith((".", "/", "~")):
         return [(given.replace("/", "_"), None, str(fetch(given, revision=None, what="policy")))]
     return [(given, None, given)]
+
+
+def _without_last(path: Path) -> Path:
+    """The same folder by the name of its step: `last` moves on while a run saves."""
+    for place in (path, path.parent):
+        if place.name == LAST_LINK and place.is_symlink():
+            return place.parent / place.readlink() / path.relative_to(place)
+    return path
 
 
 def _policy_folder(checkpoint: Path) -> str:

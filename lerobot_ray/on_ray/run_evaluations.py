@@ -6,6 +6,7 @@ driver died, goes on evaluating where it was.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections import deque
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lerobot_ray.checkpoint.retention import note_score
+from lerobot_ray.checkpoint.retention import note_score, nothing_held
 from lerobot_ray.checkpoint.state import load_record
 from lerobot_ray.core.errors import DatasetError
 from lerobot_ray.core.layout import CHECKPOINTS_DIR
@@ -77,6 +78,11 @@ class RunEvaluations:
             self._resume()
 
     @property
+    def results(self) -> list[StepResult]:
+        """All there are of this run, by step."""
+        return [result for _, result in sorted(self._results.items())]
+
+    @property
     def num_open(self) -> int:
         """Evaluations that wait or run."""
         return len(self._waiting) + len(self._running)
@@ -137,9 +143,22 @@ class RunEvaluations:
             self.poll(POLL_S)
         if self.num_open:
             self._say(f"{self.num_open} evaluations are left; --resume=auto does them")
+        self.settle()
+
+    def settle(self) -> None:
+        """The workers are gone: bring trackers and checkpoints up to date with the results there are."""
         if evaluates(self._config):
             self._log_what_trackers_missed()
             retention_of(self._config).apply(self._setup.output_dir)
+
+    def let_go(self) -> None:
+        """What is still owed will not be done: its checkpoints stay no longer for that."""
+        self._pool.close()
+        self._waiting.clear()
+        self._running.clear()
+        if evaluates(self._config):
+            self._log_what_trackers_missed()
+            dataclasses.replace(retention_of(self._config), held_back=nothing_held).apply(self._setup.output_dir)
 
     def _log_what_trackers_missed(self) -> None:
         """Rank 0 is gone: what it did not log of the results is logged here."""
@@ -147,7 +166,7 @@ class RunEvaluations:
             logged = set(load_metrics(self._setup.output_dir).series["eval/eval_s"].step.tolist())
         except (DatasetError, KeyError):
             logged = set()
-        missed = [result for step, result in sorted(self._results.items()) if step not in logged]
+        missed = [result for result in self.results if result.step not in logged]
         late = [LateNumbers(result.step, result.numbers, result.videos) for result in missed]
         if late:
             log_afterwards(self._setup.tracking, late)
@@ -159,16 +178,22 @@ class RunEvaluations:
         config = self._config
         assert config.env is not None
         shutil.rmtree(video_dir(checkpoint), ignore_errors=True)
+        folder = evaluated_folder(checkpoint, config)
         plan = EvaluationPlan(
             name=f"step {int(checkpoint.name)}",
-            policy=PolicySource(folder=evaluated_folder(checkpoint, config)),
+            policy=PolicySource(folder=folder),
             env=config.env,
             eval=config.eval,
             seed=self._setup.seed,
             num_actors=config.eval.num_actors,
             video_dir=video_dir(checkpoint),
             recording_dir=recording_dir(checkpoint) if config.eval.recording else None,
-            about={"step": int(checkpoint.name), "checkpoint": mark_of(checkpoint), "policy": str(checkpoint)},
+            about={
+                "step": int(checkpoint.name),
+                "checkpoint": mark_of(checkpoint),
+                "policy": str(checkpoint),
+                "folder": str(folder),
+            },
         )
         self._running[plan.name] = (checkpoint, Evaluation(plan))
         for portion in portions(plan):

@@ -17,11 +17,13 @@ from typing import Any
 from lerobot_ray.core.errors import LerobotRayError
 from lerobot_ray.on_ray.ending import own_error, say, text_of
 from lerobot_ray.on_ray.run_folder import claimed
+from lerobot_ray.on_ray.run_setup import RunSetup
 from lerobot_ray.on_ray.trainer import noted_signals
 from lerobot_ray.sweeps.banner import banner
 from lerobot_ray.sweeps.parent_run import ParentRun
 from lerobot_ray.sweeps.plan import SweepPlan
 from lerobot_ray.sweeps.queue import TrialQueue
+from lerobot_ray.sweeps.rollouts import TrialRollouts
 from lerobot_ray.sweeps.slot import Slot
 from lerobot_ray.sweeps.table import trial_line
 from lerobot_ray.sweeps.takeover import install, set_aside
@@ -46,6 +48,8 @@ class Driver:
         self._parent: ParentRun | None = None
         self._slots: list[Slot] = []
         self._claims: dict[int, contextlib.ExitStack] = {}
+        self._rollouts: dict[int, TrialRollouts] = {}
+        """Of the trials that are at a slot, as the claims are."""
         self._rebirths = 0
         self.received: list[int] = []
         self._began_s = self._said_s = time.time()
@@ -119,6 +123,8 @@ class Driver:
                         self._note(slot, kind, value)
             if slot.trial is not None and (slot.error is not None or not slot.is_alive):
                 self._replace(slot)
+            elif slot.trial is not None:
+                self._play(slot, self._queue.state.trials[slot.trial])
 
     def _note(self, slot: Slot, kind: str, value: Any) -> None:
         assert slot.trial is not None
@@ -129,8 +135,24 @@ class Driver:
             self._report(slot, trial, *value)
         elif kind == "log" and value[0] >= logging.WARNING:
             say(f"trial {trial.name}: {value[1]}")
+        elif kind == "checkpoint":
+            self._rollouts[trial.number].add(value)
         elif kind == "done":
-            self._done(slot, trial, *value[1:])
+            self._rollouts[trial.number].trained(*value[1:])
+
+    def _play(self, slot: Slot, trial: Trial) -> None:
+        """Rollouts of its checkpoints. When its training is over, and nobody waits for more of them, it is done."""
+        rollouts = self._rollouts[trial.number]
+        rollouts.poll()
+        if rollouts.left is None:
+            return
+        step, failure = rollouts.left
+        is_through = not failure and (step or 0) >= self._queue.leg_end(trial)
+        if not (is_through and rollouts.is_open):
+            self._done(slot, trial, step, failure)
+        elif self.is_interrupted:
+            self._free(slot, trial)
+            self._queue.record("pause", trial=trial.number, step=step)
 
     def _report(self, slot: Slot, trial: Trial, step: int, numbers: dict[str, float]) -> None:
         value = numbers.get(self._plan.sweep.metric)
@@ -138,7 +160,8 @@ class Driver:
             return  # steps trained again after an interruption were reported before
         told = float(value) if math.isfinite(value) else None
         reason = self._queue.record("report", trial=trial.number, step=step, value=told)
-        if reason and not trial.verdict and step < self._plan.steps:
+        is_training = self._rollouts[trial.number].left is None
+        if reason and not trial.verdict and step < self._plan.steps and is_training:
             self._verdict(slot, trial, reason)
 
     def _verdict(self, slot: Slot, trial: Trial, reason: str) -> None:
@@ -148,13 +171,13 @@ class Driver:
     def _done(self, slot: Slot, trial: Trial, step: int | None, failure: str) -> None:
         """A trial has left its slot."""
         queue, reached = self._queue, max(step or 0, 0)
-        slot.trial = None
-        self._claims.pop(trial.number).close()
+        is_stopped = bool(trial.verdict) and not failure and reached < self._plan.steps
+        self._free(slot, trial, is_stopped=is_stopped)
         if failure:
             status, reason = "failed", failure
         elif reached >= self._plan.steps:
             status, reason = "finished", ""
-        elif trial.verdict:
+        elif is_stopped:
             status, reason = "stopped", trial.verdict
         elif queue.is_population and reached >= queue.leg_end(trial):
             queue.record("leg", trial=trial.number, step=reached)
@@ -173,6 +196,16 @@ class Driver:
         say(trial_line(queue.state, trial))
         self._to_report.append(trial)
 
+    def _free(self, slot: Slot, trial: Trial, *, is_stopped: bool = False) -> None:
+        """The slot is for another trial from now on, this one's folder for whoever wants it."""
+        slot.trial = None
+        rollouts = self._rollouts.pop(trial.number)
+        if is_stopped:
+            rollouts.let_go()
+        else:
+            rollouts.settle()
+        self._claims.pop(trial.number).close()
+
     def _replace(self, slot: Slot) -> None:
         """A slot's Ray Train run has broken down: it begins anew, and so does its trial, but not for ever."""
         assert slot.trial is not None
@@ -182,8 +215,7 @@ class Driver:
         if len(trial.spans) > MOST_REBIRTHS:
             self._done(slot, trial, None, why)
         else:
-            slot.trial = None
-            self._claims.pop(trial.number).close()
+            self._free(slot, trial)
             self._queue.record("pause", trial=trial.number, step=trial.step)
         self._rebirths += 1
         if self._rebirths > MOST_REBIRTHS * self._runs.at_once:
@@ -210,14 +242,24 @@ class Driver:
             setup = self._runs.setup(
                 trial, stop_at=self._queue.leg_end(trial), keeps_own_rates=self._queue.is_population
             )
+            rollouts = claim.enter_context(contextlib.closing(self._rollouts_of(slot, trial, setup)))
         except LerobotRayError as error:
             claim.close()
             self._queue.record("end", trial=trial.number, status="failed", reason=str(error), step=0)
             say(trial_line(self._queue.state, trial))
             return
-        self._claims[trial.number] = claim
+        self._claims[trial.number], self._rollouts[trial.number] = claim, rollouts
         self._queue.record("begin", trial=trial.number, slot=slot.number)
         slot.begin(trial.number, setup)
+        rollouts.report_known()
+
+    def _rollouts_of(self, slot: Slot, trial: Trial, setup: RunSetup) -> TrialRollouts:
+        return TrialRollouts(
+            setup,
+            deliver=slot.board.deliver.remote,
+            report=lambda result: self._report(slot, trial, result.step, result.numbers),
+            say=lambda text: say(f"trial {trial.name}: {text}"),
+        )
 
     def _settle_generation(self) -> None:
         generation = self._queue.generation_due()
@@ -261,10 +303,14 @@ class Driver:
         if not running or now - self._said_s < SAYS_EVERY_S:
             return
         self._said_s = now
-        where = ", ".join(f"trial {number:03d} at step {self._steps.get(number, 0):,}" for number in running)
+        where = ", ".join(f"trial {number:03d} {self._place_of(number)}" for number in running)
         ended = sum(trial.has_ended for trial in state.trials.values())
         all_of_them = (self._queue.size or 0) * self._plan.seeds
         say(f"{where} of {self._plan.steps:,}; {ended} of {all_of_them} trials ended")
+
+    def _place_of(self, number: int) -> str:
+        rollouts = self._rollouts[number]
+        return f"at step {self._steps.get(number, 0):,}" if rollouts.left is None else f"is played ({rollouts.state})"
 
     def _new_slot(self, number: int) -> Slot:
         config = self._runs.config.ray

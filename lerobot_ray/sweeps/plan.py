@@ -15,6 +15,7 @@ from lerobot_ray.config.train import TrainConfig
 from lerobot_ray.core.errors import ConfigError
 from lerobot_ray.data.runners import available_cpus
 from lerobot_ray.on_ray.cluster import Workers
+from lerobot_ray.on_ray.evaluated import evaluates
 from lerobot_ray.sweeps.fit import check_fit
 from lerobot_ray.sweeps.journal import JOURNAL_FILE, Event, read_journal
 from lerobot_ray.sweeps.room import TrialNeeds
@@ -156,12 +157,11 @@ def _short(value: Any) -> str:
 
 def needs_of(config: TrainConfig, workers: Workers) -> TrialNeeds:
     """What one trial must find room for."""
-    has_rollouts = config.env is not None and config.env_eval_freq > 0
     return TrialNeeds(
         workers=workers.count,
         per_worker=dict(workers.resources),
         decoders=workers.count * max(1, config.num_workers or 1),
-        rollouts=config.eval.num_actors if has_rollouts else 0,
+        rollouts=config.eval.num_actors if evaluates(config) else 0,
         per_rollout=config.eval.resources_per_actor,
     )
 

@@ -6,6 +6,7 @@ one more than fits, two trials would each hold half of what they need and wait f
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -67,12 +68,13 @@ def concurrency(
 ) -> int:
     """Trials at once. ConfigError when more are asked for than fit, or when not even one does.
 
-    `is_here`: a Ray that this sweep starts on its own machine, whose CPUs decode actors may share with training.
+    `is_here`: a Ray that this sweep starts on its own machine, whose CPUs are shared with decoding and rollouts.
     """
     fits = trials_that_fit(needs, nodes)
     most = fits
     if is_here:
-        alone = TrialNeeds(needs.workers, needs.per_worker, 0, needs.rollouts, needs.per_rollout)
+        on_cpus = all(name == "CPU" for name in needs.per_rollout or DECODER)
+        alone = dataclasses.replace(needs, decoders=0, rollouts=0 if on_cpus else needs.rollouts)
         most = max(fits, trials_that_fit(alone, nodes))
         fits = fits or min(1, most)
         if not most and all(name == "CPU" for name in needs.per_worker):  # one trial may be slow, but may be

@@ -14,6 +14,8 @@ from lerobot_ray.on_ray.cluster import (
     workers_here,
     workers_on_cluster,
 )
+from lerobot_ray.on_ray.evaluated import evaluates
+from lerobot_ray.on_ray.evaluation import cpus_of_rollouts
 from lerobot_ray.on_ray.run_folder import claimed
 from lerobot_ray.on_ray.run_setup import open_dataset
 from lerobot_ray.on_ray.trainer import with_absolute_paths
@@ -46,7 +48,8 @@ def run_sweep(plan: SweepPlan) -> tuple[TrialQueue, int]:
         try_first(plan, metadata, workers)
     with claimed(plan.folder), contextlib.ExitStack() as stack:
         together = None if workers is None else dataclasses.replace(workers, count=workers.count * at_once)
-        stack.enter_context(connected(config.ray, together))
+        rollout_cpus = at_once * cpus_of_rollouts(config.eval) if evaluates(config) else 0.0
+        stack.enter_context(connected(config.ray, together, rollout_cpus=rollout_cpus))
         nodes = _nodes()
         if workers is None:
             workers = workers_on_cluster(config.ray, device)

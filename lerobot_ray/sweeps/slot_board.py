@@ -28,6 +28,7 @@ class SlotBoard(Board):
     def assign(self, number: int, kept: list[Any], max_failures: int) -> None:
         """The slot's next run, a RunSetup as a reference in a list. Orders are numbered upwards."""
         self._stop, self._fatal, self._starts, self._crash = "", None, 0, ""
+        self._results = []  # of the trial before, which its trackers get from the driver
         self._signs = Signs()
         self._number, self._kept, self._most_starts = number, kept, max_failures + 1
 

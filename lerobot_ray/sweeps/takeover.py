@@ -14,6 +14,7 @@ from pathlib import Path
 from lerobot_ray.checkpoint.commit import complete_checkpoints, point_last_at
 from lerobot_ray.core.errors import CheckpointError
 from lerobot_ray.core.layout import CHECKPOINTS_DIR
+from lerobot_ray.on_ray.evaluated import info_path, is_evaluated
 
 ASIDE = ".taken-over-"
 
@@ -27,6 +28,8 @@ def set_aside(donor: Path, trial: Path, *, generation: int) -> str:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     shutil.copytree(found[-1], aside / found[-1].name, copy_function=_link)
+    if is_evaluated(found[-1]):  # what its rollouts brought holds for the taker, too
+        shutil.copy2(info_path(found[-1]), aside)
     return found[-1].name
 
 
@@ -37,6 +40,10 @@ def install(trial: Path, *, generation: int) -> bool:
     if not kept:
         shutil.rmtree(aside, ignore_errors=True)
         return False
+    for info in aside.glob("*.json"):
+        place = info_path(trial / CHECKPOINTS_DIR / kept[0].name)
+        place.parent.mkdir(exist_ok=True)
+        shutil.copy2(info, place)
     checkpoints = trial / CHECKPOINTS_DIR
     shutil.rmtree(checkpoints, ignore_errors=True)
     checkpoints.mkdir(parents=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import subprocess
+import sys
 
 import pytest
 
@@ -102,6 +105,21 @@ def test_an_error_of_the_policy_ends_the_evaluation_and_is_itself(policy, ray_cl
     assert isinstance(run.error, EnvError)
     assert "observation.state" in str(run.error)
     assert run.num_done == 0
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_lost_node_changes_nothing(policy, request):
+    def episodes(how: str) -> list[dict]:
+        script = [sys.executable, "-m", "tests.on_ray.rollout_node", str(policy), how]
+        done = subprocess.run(
+            script, cwd=request.config.rootpath, capture_output=True, text=True, timeout=280, check=False
+        )
+        found = [line for line in done.stdout.splitlines() if line.startswith("EPISODES ")]
+        assert found, done.stdout[-2000:] + done.stderr[-4000:]
+        return json.loads(found[0][9:])
+
+    assert episodes("loses") == episodes("keeps")
 
 
 def test_an_actor_that_fits_no_node_is_refused():

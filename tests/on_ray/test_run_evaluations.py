@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
+from pathlib import Path
 
+import av
 import pytest
 
 from lerobot_ray.checkpoint.commit import complete_checkpoints
 from lerobot_ray.tracking.metric_log import load_metrics
-from tests.on_ray.runs import command, refusals, run_here
-from tests.reach_policy import REACH, record_reach
+from tests.on_ray.runs import command, refusals, run_here, start_apart, wait_until
+from tests.reach_policy import REACH, record_reach, save_reach_policy
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,14 @@ def test_results_are_under_their_steps_and_the_best_checkpoint_stays(reach_root,
     history = client.get_metric_history(remembered["run_id"], "eval/pc_success")
     assert sorted(metric.step for metric in history) == [4, 8, 10]
     assert client.get_run(remembered["run_id"]).info.status == "FINISHED"
+    for step in (4, 8, 10):
+        (film,) = client.list_artifacts(remembered["run_id"], f"eval/step_{step}")
+        local = client.download_artifacts(remembered["run_id"], film.path, str(tmp_path))
+        with av.open(local) as container:
+            episode = infos[step]["episodes"][0]
+            assert sum(1 for _ in container.decode(video=0)) == episode["length"] + 1
+    played = {step: Path(info["evaluation"]["folder"]).name for step, info in infos.items()}
+    assert set(played.values()) == {"pretrained_model_ema"}, "the averaged weights"
 
     scores = json.loads((out / "checkpoints" / "scores.json").read_text())
     assert sorted(scores) == ["10", "4", "8"]
@@ -58,18 +69,42 @@ def test_results_are_under_their_steps_and_the_best_checkpoint_stays(reach_root,
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_what_was_due_and_not_done_is_done_after_a_restart(reach_root, tmp_path, ray_cluster):
-    out = tmp_path / "run"
-    assert run_here(run_command(reach_root, out, "--steps=8")) == 0
-    kept = (out / "metrics.jsonl").read_text().splitlines()
-    lines = [line for line in kept if not ('"eval/pc_success"' in line and '"step": 4' in line)]
-    assert len(lines) == len(kept) - 1
-    (out / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    (out / "eval" / "eval_info_step_000004.json").unlink()  # as if the driver had died before
+def test_a_sharded_run_whose_driver_is_killed_owes_nothing_in_the_end(reach_root, tmp_path, ray_cluster):
+    """Two workers with a part of the averaged weights each; killed before there is a result."""
+    out, log = tmp_path / "run", tmp_path / "log"
+    shards = ["--parallelism.dp_shard=-1", "--ray.num_workers=2", '--ray.resources_per_worker={"CPU": 0.5}']
+    flags = [*shards, "--batch_size=2", "--ema.enable=true", "--steps=8"]
+    first = start_apart(run_command(reach_root, out, *flags, "--eval.n_episodes=200"), log)
 
-    assert run_here(run_command(reach_root, out, "--steps=8", "--resume=auto")) == 0
-    assert (out / "eval" / "eval_info_step_000004.json").is_file()
+    def is_owed() -> bool:
+        assert first.poll() is None, log.read_text()
+        return bool(complete_checkpoints(out))
+
+    wait_until(is_owed, within_s=240)
+    first.kill()
+    first.wait()
+    assert not list(out.glob("eval/eval_info_*.json"))
+
+    assert run_here(run_command(reach_root, out, *flags, "--resume=auto")) == 0
     assert load_metrics(out).series["eval/pc_success"].step.tolist() == [4, 8]
+    for step in (4, 8):
+        info = json.loads((out / "eval" / f"eval_info_step_{step:06d}.json").read_text())
+        assert info["overall"]["n_episodes"] == 3
+        assert Path(info["evaluation"]["folder"]).name == "pretrained_model_ema"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_an_adapter_is_played_with_its_base(reach_root, tmp_path, ray_cluster):
+    base, out = save_reach_policy(tmp_path / "base"), tmp_path / "run"
+    whole = run_command(reach_root, out, "--env_eval_freq=2", "--steps=4")
+    own = [flag for flag in whole if not flag.startswith("--policy.")]
+    assert run_here([*own, f"--policy.path={base}", "--peft.r=4", "--optimizer.lr=0.05"]) == 0
+    infos = [json.loads((out / "eval" / f"eval_info_step_{step:06d}.json").read_text()) for step in (2, 4)]
+    returns = {info["overall"]["avg_sum_reward"] for info in infos}
+    assert len(returns) == 2, "of different adapters"
+    assert (Path(infos[1]["evaluation"]["folder"]) / "adapter_model.safetensors").is_file()
+    assert load_metrics(out).series["eval/pc_success"].step.tolist() == [2, 4]
 
 
 REFUSED = {
@@ -77,10 +112,12 @@ REFUSED = {
         ["--env.type=reach", "--env.obs_type=environment_state_agent_pos"],
         "To train without rollouts: --env=null",
     ),
-    "an environment that is not installed": (["--env.type=pusht"], "lerobot-ray[pusht]"),
     "no checkpoints to play": (["--env.type=reach", "--save_checkpoint=false"], "save_checkpoint"),
     "success without rollouts": (["--best_metric=eval/pc_success"], "Add --env.type"),
 }
+for _extra in ("pusht", "aloha"):
+    if find_spec(f"gym_{_extra}") is None:
+        REFUSED[f"{_extra}, which is not installed"] = ([f"--env.type={_extra}"], f"lerobot-ray[{_extra}]")
 
 
 def test_refused_before_anything_starts(toy_root, tmp_path):

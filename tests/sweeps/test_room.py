@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +40,17 @@ def test_here_decoders_share_the_cores():
     assert concurrency(ONE, [{"CPU": 1}], asked=None, is_here=True) == 1
     with pytest.raises(ConfigError, match="2 fit at once"):
         concurrency(ONE, [{"CPU": 2}], asked=3, is_here=True)
+
+
+def test_rollouts_take_room_too_and_share_the_cores_here():
+    played = dataclasses.replace(ONE, rollouts=1)
+    assert trials_that_fit(played, [{"CPU": 8}]) == 2
+    assert "1 × (1 CPU) for rollouts" in str(played)
+    assert decoders_each(played, [{"CPU": 8}], 2) == 2
+    assert concurrency(played, [{"CPU": 2}], asked=2, is_here=True) == 2
+    on_gpu = dataclasses.replace(played, per_rollout={"CPU": 1.0, "GPU": 0.5})
+    with pytest.raises(ConfigError, match="not even one trial fits"):
+        concurrency(on_gpu, [{"CPU": 8}], asked=None, is_here=False)
 
 
 nodes = st.lists(

@@ -48,3 +48,11 @@ def test_no_limit():
     board.assign(1, ["setup"], -1)
     assert {board.next_order() for _ in range(50)} == {1}
     assert board.fatal() is None
+
+
+def test_results_of_rollouts_are_for_the_trial_they_are_of():
+    board = SlotBoard()
+    board.assign(1, ["setup"], 1)
+    board.deliver("late")
+    board.assign(2, ["setup"], 1)
+    assert board.delivered() == []
