@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(words: list[str]) -> int:
     """Refuse, submit or train."""
     goes_elsewhere = any(word.startswith("--job.target") for word in words)
-    config = parse_train_config(words, fetch=fetch_descriptions if goes_elsewhere else fetch_from_hub)
+    config = parse_train_config(words, fetch=fetch_descriptions if goes_elsewhere else fetch_from_elsewhere)
     if is_remote(config.job):
         from lerobot_ray.jobs.command import submit_run
 
@@ -52,11 +52,11 @@ def run(words: list[str]) -> int:
     return TIMED_OUT
 
 
-def fetch_from_hub(repo_id: str, *, revision: str | None, what: Any) -> Path:
-    """The folder with what a flag names on the Hub."""
-    from lerobot_ray.hub.fetch import fetch
+def fetch_from_elsewhere(name: str, *, revision: str | None, what: Any) -> Path:
+    """The folder with what a flag names on the Hub or in an object store."""
+    from lerobot_ray.hub.elsewhere import fetch
 
-    return fetch(repo_id, revision=revision, what=what)
+    return fetch(name, revision=revision, what=what)
 
 
 def help_page(words: Sequence[str]) -> str:

@@ -57,6 +57,19 @@ def new_checkpoint(run_dir: Path, step: int, *, total_steps: int) -> Iterator[Pa
 def commit(writing: Path, final: Path) -> None:
     """Make `writing`, a finished folder on the same file system, the checkpoint `final`."""
     write_manifest(writing)
+    _rename_into_place(writing, final)
+
+
+def commit_fetched(writing: Path, final: Path, manifest: bytes) -> None:
+    """As `commit`, of files that were compared with the manifest they came with. `last` follows."""
+    (writing / MANIFEST_NAME).write_bytes(manifest)
+    for path in (path for path in writing.rglob("*") if path.is_file()):
+        _sync(path)
+    _rename_into_place(writing, final)
+    point_last_at(final)
+
+
+def _rename_into_place(writing: Path, final: Path) -> None:
     for folder in sorted((path for path in writing.rglob("*") if path.is_dir()), reverse=True):
         _sync(folder)
     _sync(writing)

@@ -41,19 +41,23 @@ class Retention:
         by_step = {int(path.name): path for path in complete_checkpoints(run_dir)}
         # before the scores: who lets go of a checkpoint has noted its score by then
         keep = self.held_back(by_step.values())
-        keep |= steps_to_keep(
-            list(by_step),
+        keep |= self.kept(run_dir, by_step)
+        for step in sorted(set(by_step) - keep):
+            if not may_remove(by_step[step]):
+                continue
+            remove_checkpoint(by_step[step])
+            logger.info("removed the checkpoint of step %d, as keep_last and keep_every ask", step)
+
+    def kept(self, run_dir: Path, steps: Iterable[int]) -> set[int]:
+        """Of these steps, those that the rules keep."""
+        return steps_to_keep(
+            list(steps),
             keep_last=self.keep_last,
             keep_every=self.keep_every,
             keep_best=self.keep_best,
             scores=read_scores(run_dir),
             lower_is_better=self.lower_is_better,
         )
-        for step in sorted(set(by_step) - keep):
-            if not may_remove(by_step[step]):
-                continue
-            remove_checkpoint(by_step[step])
-            logger.info("removed the checkpoint of step %d, as keep_last and keep_every ask", step)
 
 
 def note_score(run_dir: Path, step: int, value: float) -> None:

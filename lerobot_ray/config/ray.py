@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from lerobot_ray.core.errors import ConfigError
@@ -23,7 +24,8 @@ class RayConfig:
     placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
     """How training processes are placed on nodes."""
     storage_path: str | None = None
-    """Folder that all nodes share: a relative `output_dir` lies in it; null: in the folder the command runs in."""
+    """Where runs are kept. A folder that all nodes share: a relative `output_dir` lies in it. A URL (s3://, gs://):
+    each checkpoint is copied to a folder of the run's name below it. null: `output_dir` alone."""
     max_failures: int = 3
     """How often lost workers are replaced before the run gives up; -1: always. Preempted nodes do not count."""
     min_workers: int | None = None
@@ -43,11 +45,6 @@ class RayConfig:
                 raise ConfigError(f"ray.{name}={count} must be at least 1, or null for automatic.")
         if self.num_workers is not None and self.min_workers is not None and self.min_workers > self.num_workers:
             raise ConfigError(f"ray.min_workers={self.min_workers} is more than ray.num_workers={self.num_workers}.")
-        if self.storage_path is not None and "://" in self.storage_path:
-            raise ConfigError(
-                f"ray.storage_path={self.storage_path}: checkpoints are written to folders, renamed when they are "
-                "complete, which object stores cannot do. Give a folder that all nodes share."
-            )
         if self.max_failures < -1:
             raise ConfigError(f"ray.max_failures={self.max_failures} must be 0 or more, or -1 for no limit.")
         for name in ("hang_timeout_s", "resize_interval_s"):
@@ -62,3 +59,15 @@ class RayConfig:
             raise ConfigError(
                 "ray.resources_per_worker asks for GPUs, but ray.use_gpu=false. Leave one of the two out."
             )
+
+
+def store_of_runs(config: RayConfig) -> str | None:
+    """The URL below which runs are copied."""
+    path = config.storage_path
+    return path if path is not None and "://" in path else None
+
+
+def folder_of_runs(config: RayConfig) -> Path:
+    """The folder that a relative output folder lies in."""
+    path = config.storage_path
+    return Path.cwd() if path is None or store_of_runs(config) else Path(path).expanduser().absolute()

@@ -20,7 +20,7 @@ Wanted = Literal["checkpoint", "policy", "config"]
 
 
 class Fetch(Protocol):
-    """Downloads what is wanted of a repository of the Hub, and returns the folder it is in."""
+    """Downloads what is wanted of a repository of the Hub, or of a URL, and returns the folder it is in."""
 
     def __call__(self, repo_id: str, *, revision: str | None, what: Wanted) -> Path: ...
 
@@ -93,6 +93,8 @@ def _policy_folder(given: str, *, revision: Any, fetch: Fetch | None) -> Path:
 
 
 def _fetched(given: str, *, revision: str | None, flag: str, fetch: Fetch | None, what: Wanted) -> Path:
+    if "://" in given and fetch is not None:
+        return fetch(given, revision=revision, what=what)
     match = _REPOSITORY.fullmatch(given)
     if match is None or (match["revision"] and what == "policy"):
         hint = " Name its revision with --policy.pretrained_revision." if match else ""

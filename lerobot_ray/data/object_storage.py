@@ -26,7 +26,7 @@ _READ_BYTES = 16 << 20
 """One request each: pyarrow reads an object store in ranges of what it is asked for."""
 _GIVE_UP_S = 20
 """How long one request may stand still."""
-_ARROW_SCHEMES = {"s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "file"}
+ARROW_SCHEMES = {"s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "file"}
 _SECRET_WORDS = ("key", "secret", "token", "password", "signature", "credential")
 _FINAL_WORDS = (
     "ACCESS_DENIED",
@@ -58,7 +58,7 @@ class ObjectStorage(RemoteStorage):
         look_ahead_parallel: int = 4,
     ) -> None:
         super().__init__(cache=cache, retry=retry, look_ahead_parallel=look_ahead_parallel)
-        _refuse_secrets(url)
+        refuse_secrets(url)
         self.url = url.rstrip("/")
         self._client: _Client | None = None
 
@@ -115,29 +115,14 @@ class ObjectStorage(RemoteStorage):
     def _fs(self) -> _Client:
         if self._client is None:
             try:
-                is_arrow = urlsplit(self.url).scheme in _ARROW_SCHEMES
+                is_arrow = urlsplit(self.url).scheme in ARROW_SCHEMES
                 self._client = _ArrowClient(self.url) if is_arrow else _FsspecClient(self.url)
             except NotImplementedError:  # a pyarrow built without this store
                 self._client = _FsspecClient(self.url)
         return self._client
 
-    @contextmanager
-    def _explained(self, what: str) -> Iterator[None]:
-        """Turn what a client raises into TransientError or a StorageError with a remedy."""
-        try:
-            yield
-        except (StorageError, TransientError):
-            raise
-        except FileNotFoundError as error:
-            raise self._gone(what) from error
-        except (PermissionError, NotImplementedError, ImportError, ValueError) as error:
-            raise StorageError(f"{self.url}: {what} cannot be had: {error}. {_REMEDY}") from error
-        except OSError as error:
-            if any(word in str(error) for word in _GONE_WORDS):
-                raise self._gone(what) from error
-            if any(word in str(error) for word in _FINAL_WORDS):
-                raise StorageError(f"{self.url}: {what} cannot be had: {error}. {_REMEDY}") from error
-            raise TransientError(str(error) or type(error).__name__) from error
+    def _explained(self, what: str) -> Any:
+        return explained(self.url, what, gone=self._gone(what))
 
     def _gone(self, what: str) -> StorageError:
         return StorageError(
@@ -150,6 +135,25 @@ _REMEDY = (
     "Check the URL, the credentials in this machine's environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, an instance role; "
     "GOOGLE_APPLICATION_CREDENTIALS), and AWS_ENDPOINT_URL if the store is your own."
 )
+
+
+@contextmanager
+def explained(url: str, what: str, *, gone: StorageError) -> Iterator[None]:
+    """Turn what a client raises into TransientError, or a StorageError with a remedy; `gone` where there is no file."""
+    try:
+        yield
+    except (StorageError, TransientError):
+        raise
+    except FileNotFoundError as error:
+        raise gone from error
+    except (PermissionError, NotImplementedError, ImportError, ValueError) as error:
+        raise StorageError(f"{url}: no access to {what}: {error}. {_REMEDY}") from error
+    except OSError as error:
+        if any(word in str(error) for word in _GONE_WORDS):
+            raise gone from error
+        if any(word in str(error) for word in _FINAL_WORDS):
+            raise StorageError(f"{url}: no access to {what}: {error}. {_REMEDY}") from error
+        raise TransientError(str(error) or type(error).__name__) from error
 
 
 class _Client(Protocol):
@@ -166,14 +170,7 @@ class _Client(Protocol):
 
 class _ArrowClient:
     def __init__(self, url: str) -> None:
-        from pyarrow import fs
-
-        if urlsplit(url).scheme in ("gs", "gcs") and "retry_limit_seconds" not in url:
-            url += ("&" if "?" in url else "?") + f"retry_limit_seconds={_GIVE_UP_S}"
-        self._fs, base = fs.FileSystem.from_uri(url)
-        self._base = base.rstrip("/")
-        if isinstance(self._fs, fs.S3FileSystem):
-            self._fs = _patient_s3(self._fs.region, parse_qs(urlsplit(url).query))
+        self._fs, self._base = arrow_filesystem(url)
 
     def files(self) -> list[tuple[str, int, str]]:
         from pyarrow import fs
@@ -190,6 +187,18 @@ class _ArrowClient:
 
     def open(self, path: str) -> Any:
         return self._fs.open_input_stream(f"{self._base}/{path}")
+
+
+def arrow_filesystem(url: str) -> tuple[Any, str]:
+    """(a pyarrow file system, the path in it) of a URL. NotImplementedError: this pyarrow was built without it."""
+    from pyarrow import fs
+
+    if urlsplit(url).scheme in ("gs", "gcs") and "retry_limit_seconds" not in url:
+        url += ("&" if "?" in url else "?") + f"retry_limit_seconds={_GIVE_UP_S}"
+    system, base = fs.FileSystem.from_uri(url)
+    if isinstance(system, fs.S3FileSystem):
+        system = _patient_s3(system.region, parse_qs(urlsplit(url).query))
+    return system, base.rstrip("/")
 
 
 def _patient_s3(region: str, query: Mapping[str, list[str]]) -> Any:
@@ -248,7 +257,7 @@ def _content(path: str, mark: str) -> str:
     return hashlib.sha256(f"{path}\n{mark}".encode()).hexdigest()[:40]
 
 
-def _refuse_secrets(url: str) -> None:
+def refuse_secrets(url: str) -> None:
     split = urlsplit(url)
     words = [name for name in parse_qs(split.query) if any(word in name.lower() for word in _SECRET_WORDS)]
     if split.password or (split.username and split.scheme in ("s3", "gs", "gcs")) or words:

@@ -44,6 +44,10 @@ class RetryPolicy:
         return min(self.first_wait_s * 2 ** (failures - 1), self.longest_backoff_s) * random.uniform(0.5, 1.0)
 
 
+PATIENT = RetryPolicy(attempts=12, first_wait_s=1.0, longest_backoff_s=120.0)
+"""For uploads beside training, which have time: about a quarter of an hour of a place that is away."""
+
+
 def call_with_retries(
     call: Callable[[], T], *, what: str, policy: RetryPolicy, check: Callable[[], None] = lambda: None
 ) -> T:

@@ -20,10 +20,10 @@ from typing import Literal
 from lerobot_ray.checkpoint.commit import MANIFEST_NAME
 from lerobot_ray.core.layout import CHECKPOINTS_DIR, CONFIG_NAME, PRETRAINED_DIR, PRETRAINED_EMA_DIR
 from lerobot_ray.data.audit import AUDIT_DIR
-from lerobot_ray.data.retry import RetryPolicy
+from lerobot_ray.data.retry import PATIENT, RetryPolicy
 from lerobot_ray.hub.client import HubError, ask
 from lerobot_ray.hub.content import Entry, is_same, list_files, list_refs
-from lerobot_ray.hub.upload import LONG, Files, place_tag, send_commit
+from lerobot_ray.hub.upload import Files, place_tag, send_commit
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _RACES = 20
 class Patience:
     """How long to try, and what is asked in between whether to go on."""
 
-    retry: RetryPolicy = LONG
+    retry: RetryPolicy = PATIENT
     check: Callable[[], None] = lambda: None
 
 

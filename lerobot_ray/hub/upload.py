@@ -14,8 +14,6 @@ from lerobot_ray.hub.client import HubError, RepoType, ask, endpoint
 
 logger = logging.getLogger(__name__)
 
-LONG = RetryPolicy(attempts=12, first_wait_s=1.0, longest_backoff_s=120.0)
-"""For uploads beside training, which have time: about a quarter of an hour of a Hub that is away."""
 Files = Mapping[str, Path | bytes]
 """Path in the repository -> the file here, or its content."""
 

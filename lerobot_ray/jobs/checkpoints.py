@@ -10,7 +10,7 @@ from lerobot_ray.core.errors import ConfigError
 from lerobot_ray.core.layout import CHECKPOINTS_DIR, PRETRAINED_DIR
 from lerobot_ray.hub.client import token as hub_token
 from lerobot_ray.jobs import hub_repo
-from lerobot_ray.jobs.site import Site
+from lerobot_ray.jobs.site import Site, is_url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,8 @@ def plan_resume(config_path: str, site: Site, *, repo_id: str, hub_only: bool = 
     needed. CheckpointError when there is no complete one here. Changes nothing."""
     given = Path(config_path).expanduser()
     if not given.exists():
+        if is_url(config_path):
+            return StartPlan(there=config_path, says=f"resumes {config_path}")
         return StartPlan(there=config_path, on_hub=True, says=f"resumes {config_path}, from the Hub")
     checkpoint = find_checkpoint(given)
     there = None if hub_only else site.path_there(checkpoint / PRETRAINED_DIR)
@@ -48,7 +50,7 @@ def plan_policy(pretrained_path: str, site: Site, *, repo_id: str, hub_only: boo
     """Where the job finds the policy that training begins from. Changes nothing."""
     given = Path(pretrained_path).expanduser()
     if not given.is_dir():
-        return StartPlan(there=pretrained_path, on_hub=True)
+        return StartPlan(there=pretrained_path, on_hub=not is_url(pretrained_path))
     there = None if hub_only else site.path_there(given)
     if there is not None:
         return StartPlan(there=there, says=f"begins from {given}")

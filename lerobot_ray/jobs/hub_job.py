@@ -14,6 +14,7 @@ from lerobot_ray.config.dataset import DatasetConfig
 from lerobot_ray.config.files import save_train_config
 from lerobot_ray.config.job import JobConfig, timeout_s
 from lerobot_ray.config.parse import gather, parse_train_config
+from lerobot_ray.config.ray import store_of_runs
 from lerobot_ray.config.train import TrainConfig, run_name
 from lerobot_ray.core.errors import ConfigError, JobError, LerobotRayError, StorageError
 from lerobot_ray.core.layout import CHECKPOINTS_DIR
@@ -100,7 +101,7 @@ def plan_job(words: Sequence[str]) -> HubJob:
     assert there.policy is not None
     there.policy.repo_id, there.policy.push_to_hub = repo_id, True
     there.policy.tags = list(dict.fromkeys([*(there.policy.tags or []), *tags]))
-    there = replace(there, output_dir=None, ray=replace(there.ray, storage_path=None))
+    there = replace(there, output_dir=None, ray=replace(there.ray, storage_path=store_of_runs(there.ray)))
     run_as_text(there)  # refuses credentials in it
     variables = environment_for(there, job, private_repos=True, always_hub_token=True)
     plain = dict(variables.plain)

@@ -38,8 +38,12 @@ def files(repo_id: str) -> list[str]:
 def fetch_descriptions(repo_id: str, *, revision: str | None, what: str = "config") -> Path:
     """A folder with the small files of a model repository: enough to read its config, without the weights.
 
-    `what` is wanted of it in the end is the job's to fetch.
+    `what` is wanted of it in the end is the job's to fetch. Of a URL the whole checkpoint comes.
     """
+    if "://" in repo_id:
+        from lerobot_ray.checkpoint.stored import fetch_by_url  # not before: it imports pyarrow
+
+        return fetch_by_url(repo_id, step=revision)
     found = ask(
         f"reading the config of {repo_id}",
         lambda api: api.snapshot_download(repo_id, revision=revision, allow_patterns=SMALL_FILES, endpoint=endpoint()),

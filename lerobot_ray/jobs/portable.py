@@ -61,13 +61,13 @@ def output_dir_there(config: TrainConfig, site: Site, *, name: str) -> str | Non
         if config.output_dir.is_absolute():
             return str(config.output_dir)
         name = str(config.output_dir)
-    if storage is not None:
+    if storage is not None and not is_url(storage):
         return f"{_there(storage, site)}/{name}"
     return f"{site.home}/{name}" if site.home else None
 
 
 def _there(path: str | None, site: Site) -> str | None:
-    return path and (site.path_there(path) or path)
+    return path if path is None or is_url(path) else site.path_there(path) or path
 
 
 def _without_local_cache(dataset: DatasetConfig, site: Site, notes: list[str]) -> DatasetConfig:

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from lerobot_ray.config.parse import gather, parse_train_config
+from lerobot_ray.config.ray import folder_of_runs
 from lerobot_ray.config.train import TrainConfig, default_output_dir, run_name
 from lerobot_ray.core.errors import ConfigError
 from lerobot_ray.hub.client import RepoType
@@ -88,9 +89,7 @@ def plan_job(words: Sequence[str], server: JobServer) -> RayJob:
 def _output_dir(config: TrainConfig, site: Site, now: datetime, *, given: bool) -> str:
     usual = default_output_dir(config, now)
     if site.is_here:
-        storage = config.ray.storage_path
-        base = Path(storage).expanduser().absolute() if storage else Path.cwd()
-        return str(base / (config.output_dir or usual).expanduser())
+        return str(folder_of_runs(config.ray) / (config.output_dir or usual).expanduser())
     if not given:
         config = dataclasses.replace(config, output_dir=None)
     found = output_dir_there(config, site, name="/".join(usual.parts[-2:]))

@@ -42,6 +42,7 @@ def banner(setup: RunSetup, workers: Workers, *, where: str) -> str:
         ("steps", f"{config.steps} ({epochs:.3g} epochs)"),
         ("begins", f"with {setup.resume_from}" if setup.resume_from else "fresh"),
         ("results", str(setup.output_dir)),
+        *([("copied to", setup.store.url)] if setup.store is not None else []),
         *([("Hub", hub_line(setup.push))] if setup.push is not None else []),
         *(line.split(": ", 1) for line in where_to_look(setup.tracking)),
     ]

@@ -21,11 +21,11 @@ from lerobot_ray.engine.loop import Hooks
 from lerobot_ray.engine.state import TrainState
 from lerobot_ray.on_ray.batches import TrainingBatches
 from lerobot_ray.on_ray.held_out import HeldOut
-from lerobot_ray.on_ray.hub_side import HubSide
 from lerobot_ray.on_ray.over_ranks import combined, gathered
 from lerobot_ray.on_ray.pulse import EVALUATING, PUSHING, SAVING, TRAINING, Pulse
 from lerobot_ray.on_ray.run_setup import Batching, RunSetup
 from lerobot_ray.on_ray.saving import Saver
+from lerobot_ray.on_ray.second_places import second_places
 from lerobot_ray.tracking.build import start_trackers
 from lerobot_ray.tracking.facts import selection_facts
 from lerobot_ray.tracking.guarded import GuardedTrackers
@@ -62,7 +62,7 @@ class Beside:
         self._rank, self._world_size, self._device = rank, world_size, device
         self._board, self._audit, self._held_out = board, audit, held_out
         self._trackers = self._start_trackers(state) if rank == 0 else None
-        self._hub = HubSide(setup, setup.push, first_step=state.step) if rank == 0 and setup.push else None
+        self._places = second_places(setup, first_step=state.step) if rank == 0 else []
         self._saver = Saver(
             setup,
             learner,
@@ -70,7 +70,7 @@ class Beside:
             rank=rank,
             world_size=world_size,
             after_commit=self._checkpoint_complete,
-            may_remove=self._hub.may_remove if self._hub is not None else lambda _: True,
+            may_remove=lambda path: all(place.may_remove(path) for place in self._places),
         )
         self._outcome: Outcome | None = None
         self._window = _Window(state.step)
@@ -150,23 +150,25 @@ class Beside:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
         if self._outcome is None and error is not None:
             self._outcome = Outcome("failed", f"{type(error).__name__}: {error}")
-        try:
-            if self._audit is not None:
-                self._audit.close()
-            if error is None:
-                self._saver.close()
-                if self._hub is not None:
-                    self._pulse.at(PUSHING)
-                    self._hub.finish(is_done=self._outcome is None)
-                    self._saver.remove_old()  # what was kept for the upload
-            else:  # the error that ended the run is the one to hear of
-                with contextlib.suppress(Exception):
+        with contextlib.ExitStack() as ending:
+            for place in self._places:
+                ending.callback(place.abandon)  # after `finish` there is nothing left to abandon
+            try:
+                if self._audit is not None:
+                    self._audit.close()
+                if error is None:
                     self._saver.close()
-        finally:
-            if self._hub is not None:
-                self._hub.abandon()  # after `finish` there is nothing left to abandon
-            if self._trackers is not None:
-                self._trackers.close(self._outcome or Outcome())
+                else:  # the error that ended the run is the one to hear of
+                    with contextlib.suppress(Exception):
+                        self._saver.close()
+            finally:
+                if self._trackers is not None:
+                    self._trackers.close(self._outcome or Outcome())
+            if error is None and self._places:
+                self._pulse.at(PUSHING)
+                for place in self._places:  # with the last lines of the logs
+                    place.finish(is_done=self._outcome is None)
+                self._saver.remove_old()  # what was kept for the upload
 
     def _train_numbers(self, state: TrainState, values: Mapping[str, float]) -> dict[str, float]:
         mine = dict(values)
@@ -204,8 +206,8 @@ class Beside:
         self._board.post.remote("checkpoint", checkpoint)
         if self._trackers is not None:
             self._trackers.log_checkpoint(checkpoint, step=int(checkpoint.name))
-        if self._hub is not None:
-            self._hub.submit(checkpoint)
+        for place in self._places:
+            place.submit(checkpoint)
 
     def _start_trackers(self, state: TrainState) -> GuardedTrackers:
         parameters = list(self._learner.policy.parameters())

@@ -16,7 +16,7 @@ from lerobot_ray.engine.learner import Learner
 from lerobot_ray.engine.optim import build_optimizers
 from lerobot_ray.engine.parallel import place
 from lerobot_ray.engine.schedule import build_schedules
-from lerobot_ray.hub.fetch import on_this_node
+from lerobot_ray.hub.elsewhere import on_this_node
 from lerobot_ray.on_ray.outline import without_pretrained
 from lerobot_ray.on_ray.run_setup import RunSetup, policy_at
 from lerobot_ray.policies.adapters.plan import AdapterPlan, build_adapted

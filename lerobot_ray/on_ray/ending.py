@@ -8,9 +8,9 @@ import sys
 import traceback
 from pathlib import Path
 
-from lerobot_ray.checkpoint.commit import complete_checkpoints
 from lerobot_ray.core.errors import LerobotRayError
 from lerobot_ray.on_ray.hub_side import not_pushed, push_command
+from lerobot_ray.on_ray.mirroring import collect, last_checkpoint, send_rest
 from lerobot_ray.on_ray.run_folder import RAY_DIR
 from lerobot_ray.on_ray.run_setup import RunSetup
 
@@ -19,10 +19,14 @@ logger = logging.getLogger(__name__)
 
 def conclude(setup: RunSetup, error: BaseException | None, received: list[int]) -> int:
     """Write the report, say where everything is; the exit code."""
+    if setup.store is not None:
+        collect(setup.store, setup.output_dir)
     with_report(setup.output_dir)
+    if setup.store is not None:
+        send_rest(setup.store, setup.output_dir)
     shutil.rmtree(setup.output_dir / RAY_DIR, ignore_errors=True)
-    last = complete_checkpoints(setup.output_dir)
-    where = f"The last checkpoint is {last[-1]}." if last else "There is no checkpoint."
+    last = last_checkpoint(setup.store, setup.output_dir)
+    where = f"The last checkpoint is {last}." if last else "There is no checkpoint."
     if error is not None:
         say(f"error: {own_error(error) or text_of(error)}")
         if last:

@@ -27,7 +27,7 @@ from lerobot_ray.config.text import Text
 from lerobot_ray.core.errors import CheckpointError, LerobotRayError
 from lerobot_ray.core.layout import CHECKPOINTS_DIR, LAST_LINK, PRETRAINED_DIR
 from lerobot_ray.envs.eval_info import INFO_NAME, save_info, sentence_of
-from lerobot_ray.hub.fetch import fetch as fetch_from_hub
+from lerobot_ray.hub.elsewhere import fetch as fetch_from_elsewhere
 from lerobot_ray.on_ray.cluster import Workers, connected, nodes_of_cluster
 from lerobot_ray.on_ray.ending import say
 from lerobot_ray.on_ray.evaluated import evaluated_folder
@@ -52,7 +52,7 @@ class FoundPolicy:
     source: PolicySource
 
 
-def evaluate(command: EvaluateCommand, *, output_dir: Path, fetch: Fetch | None = fetch_from_hub) -> int:
+def evaluate(command: EvaluateCommand, *, output_dir: Path, fetch: Fetch | None = fetch_from_elsewhere) -> int:
     """Play everything; the exit code: 0, or 1 when a policy could not be played. What is refused is raised."""
     config = command.config
     policies = find_policies(command, fetch=fetch)
@@ -114,8 +114,10 @@ def _folders(given: str, fetch: Fetch | None) -> list[tuple[str, int | None, str
         step = int(checkpoint.name) if checkpoint.name.isdigit() else None
         folder = _policy_folder(path) if (path / PRETRAINED_DIR).is_dir() else str(path)
         return [(f"step {step}" if step is not None else path.name, step, folder)]
-    if fetch is not None and given.count("/") == 1 and not given.startswith((".", "/", "~")):
-        return [(given.replace("/", "_"), None, str(fetch(given, revision=None, what="policy")))]
+    is_repository = given.count("/") == 1 and not given.startswith((".", "/", "~"))
+    if fetch is not None and (is_repository or "://" in given):
+        name = given.rpartition("://")[2].replace("/", "_")
+        return [(name, None, str(fetch(given, revision=None, what="policy")))]
     return [(given, None, given)]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from lerobot_ray.checkpoint.carrier import MAX_WAITING
 from lerobot_ray.checkpoint.commit import complete_checkpoints
 from lerobot_ray.hub.client import scrubbed
 from lerobot_ray.hub.preflight import PushPlan
-from lerobot_ray.hub.pusher import MAX_WAITING, CheckpointPusher, load_record_of_pushes
+from lerobot_ray.hub.pusher import CheckpointPusher, load_record_of_pushes
 from lerobot_ray.on_ray.publish import publish
 from lerobot_ray.on_ray.run_setup import RunSetup
 
@@ -77,10 +78,15 @@ def push_command(setup: RunSetup, plan: PushPlan) -> str:
 def not_pushed(setup: RunSetup, plan: PushPlan, *, up_to: int | None = None) -> list[Path]:
     """This run's complete checkpoints that are not known to be on the Hub, oldest first."""
     there = {*load_record_of_pushes(setup.output_dir, plan.repo_id), *plan.known_tags}
+    return [path for path in own_checkpoints(setup, up_to=up_to) if path.name not in there]
+
+
+def own_checkpoints(setup: RunSetup, *, up_to: int | None = None) -> list[Path]:
+    """This run's complete checkpoints in its folder, oldest first."""
     is_same_run = setup.resume_from is not None and setup.resume_from.is_relative_to(setup.output_dir)
     foreign: set[str] = set() if is_same_run else {name for name, _ in setup.not_ours}
     return [
         path
         for path in complete_checkpoints(setup.output_dir)
-        if path.name not in there and path.name not in foreign and (up_to is None or int(path.name) <= up_to)
+        if path.name not in foreign and (up_to is None or int(path.name) <= up_to)
     ]

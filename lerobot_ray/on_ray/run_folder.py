@@ -14,7 +14,8 @@ from lerobot_ray.core.errors import CheckpointError, ConfigError
 from lerobot_ray.core.layout import CHECKPOINTS_DIR, CONFIG_NAME, PRETRAINED_DIR
 from lerobot_ray.data.audit import AUDIT_DIR
 from lerobot_ray.hub.client import check_can_push
-from lerobot_ray.hub.fetch import fetch, fetch_beside, is_from_hub, newest_step
+from lerobot_ray.hub.elsewhere import audit_beside
+from lerobot_ray.hub.fetch import fetch, newest_step
 
 LOCK_NAME = ".running.lock"
 RAY_DIR = ".ray"
@@ -79,10 +80,8 @@ def newest_on_hub(config: TrainConfig) -> Path | None:
 
 
 def restore_audit(checkpoint: Path, output_dir: Path) -> None:
-    """Bring the audit that was pushed with a fetched checkpoint into a run's folder that has none."""
-    if not is_from_hub(checkpoint) or (output_dir / AUDIT_DIR).exists():
-        return
-    audit = fetch_beside(checkpoint, AUDIT_DIR)
+    """Bring the audit that was kept with a fetched checkpoint into a run's folder that has none."""
+    audit = None if (output_dir / AUDIT_DIR).exists() else audit_beside(checkpoint)
     if audit is None:
         return
     fresh = output_dir / f".{AUDIT_DIR}"

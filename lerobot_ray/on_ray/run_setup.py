@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lerobot_ray.checkpoint.save import check_format
+from lerobot_ray.checkpoint.store import RunStore
 from lerobot_ray.config.dataset import sample_order
 from lerobot_ray.config.parallel import micro_batches, replicas_and_shards
 from lerobot_ray.config.train import TrainConfig, global_batch
@@ -29,7 +30,7 @@ from lerobot_ray.data.order import Order, build_order
 from lerobot_ray.data.sample import SampleSpec
 from lerobot_ray.data.storage import LocalStorage, open_storage
 from lerobot_ray.data.windows import delta_offsets
-from lerobot_ray.hub.fetch import fetch, is_from_hub
+from lerobot_ray.hub.elsewhere import fetch, is_fetched
 from lerobot_ray.hub.preflight import PushPlan
 from lerobot_ray.on_ray.rollout_check import check_rollouts
 from lerobot_ray.policies.adapters.plan import AdapterPlan, AdapterSize, adapter_size, plan_adapter, policy_of_run
@@ -91,6 +92,8 @@ class RunSetup:
     """The folder on the driver with the policy this run starts from; other nodes fetch their own copy."""
     push: PushPlan | None = None
     """What goes to the Hub."""
+    store: RunStore | None = None
+    """Where in an object store the run is copied to."""
 
     @property
     def num_samples(self) -> int:
@@ -227,12 +230,12 @@ def policy_at(policy: Any, folder: Path) -> Any:
     return policy
 
 
-def refuse_base_in_checkpoint(base: Path, repo_id: str) -> None:
-    """ConfigError for an adapter whose base is inside a checkpoint on the Hub, where no reader of it would look."""
-    if is_from_hub(base) and base.name == PRETRAINED_DIR:
+def refuse_base_in_checkpoint(base: Path, name: str) -> None:
+    """ConfigError for an adapter whose base is inside a checkpoint elsewhere, where no reader of it would look."""
+    if is_fetched(base) and base.name == PRETRAINED_DIR:
         raise ConfigError(
-            f"the base of an adapter is named by its repository, and {repo_id} has that policy in a checkpoint, not at "
-            "its root. Publish it there first (python -m lerobot_ray.push RUN --publish), or give a local folder."
+            f"the base of an adapter is named by a repository that has it at its root, and {name} has it in a "
+            "checkpoint. Publish it first (python -m lerobot_ray.push RUN --publish), or give a local folder."
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from lerobot_ray.checkpoint.state import is_lerobot_checkpoint, load_record, step_of
 from lerobot_ray.config.dataset import sample_order
+from lerobot_ray.config.ray import folder_of_runs
 from lerobot_ray.config.train import TrainConfig
 from lerobot_ray.core.errors import CheckpointError, ConfigError, LerobotRayError
 from lerobot_ray.data.bad_episodes import SkippingOrder
@@ -33,6 +34,7 @@ from lerobot_ray.on_ray.evaluated import evaluates
 from lerobot_ray.on_ray.evaluation import cpus_of_rollouts
 from lerobot_ray.on_ray.fit import Fit
 from lerobot_ray.on_ray.frame_caches import release_frame_caches
+from lerobot_ray.on_ray.mirroring import check_store, open_store
 from lerobot_ray.on_ray.outline import check_units
 from lerobot_ray.on_ray.progress import Progress
 from lerobot_ray.on_ray.rollout_check import check_room
@@ -70,9 +72,12 @@ def run(config: TrainConfig) -> int:
     """As `train`, but what is refused is raised."""
     config = with_absolute_paths(config)
     refuse_used_folder(config)
+    store = open_store(config)
     resume_from = checkpoint_to_resume(config)
     if resume_from is not None:
         check_same_policy(resume_from, config)
+    if store is not None:
+        check_store(store, config, resume_from)
     metadata = open_dataset(config)
     is_there = is_connected_or_remote(config.ray)
     device = config.policy.device if config.policy else None
@@ -88,7 +93,7 @@ def run(config: TrainConfig) -> int:
             setup = dataclasses.replace(setup, most_cpus=capacity.at_most("CPU"))
         if evaluates(config):
             check_room(config.eval, nodes_of_cluster())
-        setup = with_push(setup)
+        setup = dataclasses.replace(with_push(setup), store=store)
         if resume_from is not None and config.audit:
             restore_audit(resume_from, config.output_dir)
         try:
@@ -257,12 +262,6 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
         config,
         dataset=dataset,
         policy=policy,
-        output_dir=_base(config) / Path(config.output_dir).expanduser(),
+        output_dir=folder_of_runs(config.ray) / Path(config.output_dir).expanduser(),
         checkpoint_path=config.checkpoint_path and Path(config.checkpoint_path).expanduser().absolute(),
     )
-
-
-def _base(config: TrainConfig) -> Path:
-    """What a relative output folder is relative to."""
-    shared = config.ray.storage_path
-    return Path(shared).expanduser().absolute() if shared else Path.cwd()

@@ -30,20 +30,20 @@ from lerobot_ray.data.order import check_order
 from lerobot_ray.engine.loop import LoopSettings, train
 from lerobot_ray.engine.rates import rates_of, set_rates
 from lerobot_ray.engine.state import TrainState
-from lerobot_ray.hub.fetch import on_this_node
+from lerobot_ray.hub.elsewhere import on_this_node
 from lerobot_ray.on_ray.batches import TrainingBatches
 from lerobot_ray.on_ray.beside import Beside
 from lerobot_ray.on_ray.board import logging_to
 from lerobot_ray.on_ray.build_learner import build_learner, set_up_torch, training_device
 from lerobot_ray.on_ray.evaluated import evaluates
 from lerobot_ray.on_ray.held_out import HeldOut
-from lerobot_ray.on_ray.hub_side import HubSide
 from lerobot_ray.on_ray.ingest import BlockStream
 from lerobot_ray.on_ray.leaving import listen
+from lerobot_ray.on_ray.mirroring import newest_of_run
 from lerobot_ray.on_ray.pulse import Pulse
 from lerobot_ray.on_ray.rank_stream import ingest_options, plan_stream
-from lerobot_ray.on_ray.run_folder import latest_checkpoint
 from lerobot_ray.on_ray.run_setup import RunSetup
+from lerobot_ray.on_ray.second_places import second_places
 from lerobot_ray.on_ray.token import adopt_token
 from lerobot_ray.on_ray.train_host import TrainHost
 
@@ -96,7 +96,7 @@ def _agree_on_start(setup: RunSetup, board: Any, rank: int, world_size: int) -> 
     start = None
     if rank == 0:
         is_over = ray.get(board.fatal.remote()) is not None
-        checkpoint = latest_checkpoint(setup.output_dir, not_ours=setup.not_ours) or setup.resume_from
+        checkpoint = newest_of_run(setup)
         if checkpoint is not None:
             checkpoint = on_this_node(checkpoint)
         attempt = None
@@ -153,8 +153,9 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> int | Non
     last_step = config.steps if setup.stop_at is None else min(setup.stop_at, config.steps)
     if state.step >= last_step:
         logger.info("nothing left to train: step %d of %d is reached", state.step, last_step)
-        if rank == 0 and setup.push is not None:
-            HubSide(setup, setup.push, first_step=state.step).finish(is_done=state.step >= config.steps)
+        if rank == 0:
+            for place in second_places(setup, first_step=state.step):
+                place.finish(is_done=state.step >= config.steps)
         return state.step
 
     batching = setup.batching(world_size)

@@ -35,7 +35,7 @@ def as_text(value: Any) -> str:
 
 def from_hub(repo_id: str, *, revision: str | None, what: Any) -> Path:
     """What a flag names and this machine does not have."""
-    from lerobot_ray.hub.fetch import fetch
+    from lerobot_ray.hub.elsewhere import fetch
 
     return fetch(repo_id, revision=revision, what=what)
 

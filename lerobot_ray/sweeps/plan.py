@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lerobot_ray.config.flags import read_flags
+from lerobot_ray.config.ray import folder_of_runs, store_of_runs
 from lerobot_ray.config.train import TrainConfig
 from lerobot_ray.core.errors import ConfigError
 from lerobot_ray.data.runners import available_cpus
@@ -97,13 +98,18 @@ def settle_sweep(
             "a sweep is submitted as a whole: leave out --job.target and run "
             "ray job submit --working-dir . -- python -m lerobot_ray.tune …"
         )
+    if store_of_runs(config.ray) is not None:
+        raise ConfigError(
+            f"ray.storage_path={config.ray.storage_path}: a sweep keeps its trials in a folder. Give one that all "
+            "nodes share, and train the best again with this."
+        )
     if push_best and not (config.policy and config.policy.repo_id):
         raise ConfigError("--push_best needs a repository. Add --policy.repo_id=<user>/<name>.")
     return SweepPlan(
         sweep=sweep,
         file=file.absolute(),
         words=tuple(words),
-        folder=Path(config.ray.storage_path or ".").expanduser().absolute() / folder.expanduser(),
+        folder=folder_of_runs(config.ray) / folder.expanduser(),
         config=config,
         seeds=seeds,
         resume=resume,

@@ -183,5 +183,5 @@ def test_a_relative_output_folder_lies_where_all_nodes_see_it(tmp_path, toy_root
         config = parse_train_config(command(toy_root, Path(given), shared))
         assert with_absolute_paths(config).output_dir == wanted
     assert with_absolute_paths(parse_train_config(command(toy_root, Path("a")))).output_dir == Path.cwd() / "a"
-    with pytest.raises(ConfigError, match="object stores"):
-        RayConfig(storage_path="s3://bucket/runs")
+    stored = parse_train_config(command(toy_root, Path("a"), "--ray.storage_path=s3://bucket/runs"))
+    assert with_absolute_paths(stored).output_dir == Path.cwd() / "a", "a store is no folder to train in"

@@ -1,0 +1,132 @@
+"""Runs that are copied to an S3, and go on from it where the disk is gone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from lerobot_ray.checkpoint.store import RunStore
+from lerobot_ray.checkpoint.stored import stored_steps
+from tests.on_ray.runs import (
+    assert_same_run,
+    command,
+    losses,
+    refusals,
+    run_here,
+    samples,
+    start_apart,
+    wait_until,
+)
+from tests.s3_server import S3Server
+
+RUNS = "s3://bucket/runs"
+SECRET = "a-key-that-is-in-no-file"
+
+
+@pytest.fixture
+def s3(monkeypatch, tmp_path):
+    monkeypatch.setenv("LEROBOT_RAY_CACHE", str(tmp_path / "cache"))
+    with S3Server() as server:
+        server.put("bucket", {"elsewhere": b""})
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        yield server
+
+
+def steps(name: str = "run") -> list[int]:
+    return list(stored_steps(RunStore(f"{RUNS}/{name}")))
+
+
+def finished(arguments, log) -> str:
+    code = start_apart(arguments, log).wait(timeout=240)
+    assert code == 0, log.read_text()
+    return log.read_text()
+
+
+@pytest.mark.ray
+def test_what_cannot_work_is_refused_before_ray_starts(s3, toy_root, tmp_path):
+    store = RunStore(f"{RUNS}/taken")
+    store.put(json.dumps({"files": {}}).encode(), "checkpoints/000006/manifest.json")
+    s3.fault("/runs/forbidden", method="PUT", status=403, code="AccessDenied")
+    stored = f"--ray.storage_path={RUNS}"
+    said = refusals(
+        {
+            "no right": command(toy_root, tmp_path / "forbidden", stored),
+            "no bucket": command(toy_root, tmp_path / "run", "--ray.storage_path=s3://nosuchbucket/runs"),
+            "keys": command(toy_root, tmp_path / "run", "--ray.storage_path=s3://key:secret@bucket/runs"),
+            "taken": command(toy_root, tmp_path / "taken", stored),
+        }
+    )
+    parts = {
+        "no right": "no access to .probe",
+        "no bucket": "s3://nosuchbucket/runs/run: no access to .probe",
+        "keys": "carries credentials",
+        "taken": f"{RUNS}/taken holds checkpoints already (the last of step 6)",
+    }
+    for name, part in parts.items():
+        assert part in said[name][0], said[name]
+        assert not said[name][1], "no Ray"
+    assert not any((tmp_path / name).exists() for name in ("forbidden", "run", "taken"))
+    assert "secret@" not in said["keys"][0]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_run_goes_on_from_its_store_on_an_empty_disk(ray_cluster, s3, toy_root, tmp_path):
+    """Twice: killed in the middle of an upload and resumed by its URL, then again by the same command line."""
+    unbroken = tmp_path / "unbroken"
+    assert run_here(command(toy_root, unbroken, "--steps=12")) == 0
+
+    def arguments(disk, *flags):
+        return command(toy_root, tmp_path / disk / "run", "--save_freq=4", f"--ray.storage_path={RUNS}", *flags)
+
+    fault = s3.fault("run/checkpoints/000008/.*safetensors", method="PUT", delay_s=600)
+    driver = start_apart(arguments("first", "--steps=12"), tmp_path / "log")
+    try:
+        wait_until(lambda: fault.seen, within_s=200)
+    finally:
+        driver.kill()
+        driver.wait()
+    s3.faults.clear()
+    assert steps() == [4], "the half one does not show"
+    shutil.rmtree(tmp_path / "first")
+
+    resumed = ["--resume=true", f"--config_path={RUNS}/run", f"--output_dir={tmp_path / 'second' / 'run'}"]
+    said = finished([*resumed, "--steps=10"], tmp_path / "log2")
+    assert f"copied to  {RUNS}/run" in said
+    assert steps() == [4, 8, 10]
+    assert list(losses(tmp_path / "second" / "run")) == list(range(1, 11)), "its numbers came along"
+
+    shutil.rmtree(tmp_path / "second")
+    said = finished(arguments("third", "--steps=12", "--resume=auto"), tmp_path / "log3")
+    assert f"step 10 was brought here from {RUNS}/run" in said
+    assert steps() == [4, 8, 10, 12]
+    third = tmp_path / "third" / "run"
+    assert_same_run(third, unbroken, step=12)
+    assert np.array_equal(samples(third)[0], np.arange(48)), "every sample once, over three disks"
+    assert {"metrics.jsonl", "report.html"} <= RunStore(f"{RUNS}/run").files().keys()
+    everything = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path for path in everything if SECRET.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_store_that_fails_stops_nothing_and_gets_the_rest_later(ray_cluster, s3, toy_root, tmp_path, capsys):
+    run = tmp_path / "run"
+    s3.fault("run/checkpoints/000002/", method="PUT", status=403, code="AccessDenied")
+    flags = [f"--ray.storage_path={RUNS}", "--steps=4", "--save_freq=2"]
+    assert run_here(command(toy_root, run, *flags)) == 0
+    said = capsys.readouterr().err
+    assert f"the checkpoint of step 2 is not in {RUNS}/run: " in said
+    assert f"not in {RUNS}/run: the checkpoints 000002" in said
+    assert steps() == [4]
+    s3.faults.clear()
+    assert run_here([*command(toy_root, run, *flags), "--resume=auto"]) == 0
+    assert steps() == [2, 4]
+    policy = [f"--policy.path={RUNS}/run/checkpoints/000002", "--policy.device=cpu", "--steps=1"]
+    usual = [flag for flag in command(toy_root, tmp_path / "tuned") if not flag.startswith("--policy")]
+    assert run_here([*usual, *policy]) == 0, "a policy of one of its steps starts another run"
