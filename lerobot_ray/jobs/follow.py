@@ -18,10 +18,13 @@ GIVE_UP_S = 300.0
 _HINTS = {
     "No module named": "The python of that cluster lacks a package. lerobot_ray travels with the job, what it depends "
     "on does not: it belongs into the image of the nodes.",
-    "command not found": "The machine that runs the command has no such program on its PATH. Was the head started with "
-    "the environment active that has lerobot_ray's dependencies?",
     "runtime_env": "The environment of the job could not be made on that node.",
 }
+_NO_SUCH_COMMAND = 127
+_HINT_127 = (
+    "The machine that runs the command has no such program on its PATH. Was the head started with the environment "
+    "active that has lerobot_ray's dependencies?"
+)
 
 
 def follow(
@@ -76,7 +79,8 @@ def how_it_ended(state: JobState, *, said_something: bool) -> str:
     lines = [f"{state.id} failed{took}, exit code {exit_code(state)}"]
     if not said_something or state.exit_code is None:
         lines.append(state.message.strip())
-    lines += [hint for sign, hint in _HINTS.items() if sign in state.message][:1]
+    hints = [hint for sign, hint in _HINTS.items() if sign in state.message]
+    lines += [_HINT_127] if exit_code(state) == _NO_SUCH_COMMAND else hints[:1]
     return "\n".join(line for line in lines if line)
 
 

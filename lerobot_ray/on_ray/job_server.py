@@ -185,8 +185,8 @@ def _connect(address: str | None) -> Any:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    for name in ("ray.dashboard", "ray._private.runtime_env"):  # they tell of every upload and closed connection
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for module in ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env"):
+        logging.getLogger(f"ray.{module}").setLevel(logging.WARNING)  # they tell of uploads and closed connections
     where = address or "this machine"
     remedy = (
         "Start one (ray start --head, which needs the extra: pip install 'lerobot-ray[cluster]'), or give the address "

@@ -36,6 +36,8 @@ def test_a_job_that_said_nothing_is_explained_by_what_the_server_knows():
     died = state("FAILED", 1, "exit code 1, last logs:\nModuleNotFoundError: No module named 'draccus'")
     assert "No module named 'draccus'" in how_it_ended(died, said_something=False)
     assert "belongs into the image" in how_it_ended(died, said_something=True)
+    absent = state("FAILED", 127, "exit code 127, last logs:\n/bin/sh: 1: exec: python: not found")
+    assert "environment active" in how_it_ended(absent, said_something=True)
 
 
 def test_a_log_read_again_is_written_once():
