@@ -19,15 +19,19 @@ from tests.on_ray.runs import TINY_ACT, checkpoint, reached, starts, wait_until
 
 SCRIPT = Path(__file__).parents[2] / "clusters" / "slurm" / "train.sbatch"
 SRUN = """#!/bin/bash
-# The tasks of a job step: one per node, or one where a node is named. All nodes are this machine; each claims a GPU.
+# The tasks of a job step: one per node, or one where a node is named. All nodes are this machine, so they start in turn:
+# two at once would give their sockets the same name. Each claims a GPU.
 echo "$*" >> "$STAND_IN/steps"
 nodes=$SLURM_JOB_NUM_NODES gpus=1
 while [[ $1 == --* ]]; do
   case $1 in --nodelist=*) nodes=1;; --gpus=0) gpus=0;; esac
   shift
 done
+sockets() { ls "$RAY_TMPDIR/ray/session_latest/sockets" 2> /dev/null | grep -c ^raylet; }
 for ((node = 0; node < nodes; node++)); do
+  there=$(sockets)
   RAY_OVERRIDE_RESOURCES="{\\"GPU\\": $gpus, \\"object_store_memory\\": 100000000}" SLURM_NODEID=$node "$@" &
+  while ((node + 1 < nodes)) && (($(sockets) == there)); do sleep 0.2; done
 done
 trap 'kill $(jobs -p)' TERM
 wait; wait
@@ -90,9 +94,10 @@ def slurm(tmp_path):
 
     def start(*flags):
         words = in_own_processes(sys.executable, "-c", FIRST_PROCESS, str(script), *flags)
-        out = (tmp_path / f"slurm-{len(started)}.out").open("w+")
-        started.append(subprocess.Popen(words, env=environment, stdout=out, stderr=out))
-        return started[-1], Path(out.name)
+        out = tmp_path / f"slurm-{len(started)}.out"
+        with out.open("w") as file:
+            started.append(subprocess.Popen(words, env=environment, stdout=file, stderr=file))
+        return started[-1], out
 
     yield start
     for process in started:
