@@ -19,8 +19,8 @@ from tests.on_ray.runs import TINY_ACT, checkpoint, reached, starts, wait_until
 
 SCRIPT = Path(__file__).parents[2] / "clusters" / "slurm" / "train.sbatch"
 SRUN = """#!/bin/bash
-# The tasks of a job step: one per node, or one where a node is named. All nodes are this machine, so they start in turn:
-# two at once would give their sockets the same name. Each claims a GPU.
+# The tasks of a job step: one per node, or one where a node is named; each claims a GPU. All nodes are this machine, so
+# they start in turn: two at once would give their sockets the same name.
 echo "$*" >> "$STAND_IN/steps"
 nodes=$SLURM_JOB_NUM_NODES gpus=1
 while [[ $1 == --* ]]; do
