@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -30,7 +31,7 @@ def ec2(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_ray_up_would_start(ec2):
+def test_what_ray_up_would_start(ec2, monkeypatch):
     from ray.autoscaler._private.commands import _bootstrap_config
     from ray.autoscaler._private.providers import _get_node_provider
 
@@ -39,7 +40,9 @@ def test_what_ray_up_would_start(ec2):
     config = yaml.safe_load(text)
     for body in config["available_node_types"].values():
         body["node_config"]["ImageId"] = image
-    config = _bootstrap_config(config, no_config_cache=True)
+    with monkeypatch.context() as patched:  # Ray waits a while, twice, until all of AWS knows of a new role
+        patched.setattr("ray.autoscaler._private.aws.config.time", SimpleNamespace(sleep=lambda _: None))
+        config = _bootstrap_config(config, no_config_cache=True)
 
     groups = ec2.describe_security_groups()["SecurityGroups"]
     ours = next(group for group in groups if group["GroupName"].startswith("ray-autoscaler"))
@@ -49,31 +52,28 @@ def test_what_ray_up_would_start(ec2):
     assert config["available_node_types"]["head"]["resources"] == {"CPU": 0, "GPU": 0}
 
     provider = _get_node_provider(config["provider"], config["cluster_name"], use_cache=False)
-    try:
-        for name in ("head", "gpu_spot", "gpu", "decode_spot"):
-            kind = "head" if name == "head" else "worker"
-            tags = {"ray-node-type": kind, "ray-node-status": "uninitialized", "ray-user-node-type": name}
-            provider.create_node(config["available_node_types"][name]["node_config"], tags, 1)
-        machines = [
-            machine for reservation in ec2.describe_instances()["Reservations"] for machine in reservation["Instances"]
-        ]
-        found = {
-            next(tag["Value"] for tag in machine["Tags"] if tag["Key"] == "ray-user-node-type"): machine
-            for machine in machines
-        }
-        assert {name: machine["InstanceType"] for name, machine in found.items()} == {
-            "head": "m7i.xlarge",
-            "gpu_spot": "g6.4xlarge",
-            "gpu": "g6.4xlarge",
-            "decode_spot": "c7i.4xlarge",
-        }
-        assert [name for name, machine in sorted(found.items()) if machine.get("InstanceLifecycle") == "spot"] == [
-            "decode_spot",
-            "gpu_spot",
-        ]
-        running = provider.non_terminated_nodes({})
-        assert len(running) == 4
-        provider.terminate_nodes(running)
-        assert provider.non_terminated_nodes({}) == []
-    finally:
-        provider.cleanup()
+    for name in ("head", "gpu_spot", "gpu", "decode_spot"):
+        kind = "head" if name == "head" else "worker"
+        tags = {"ray-node-type": kind, "ray-node-status": "uninitialized", "ray-user-node-type": name}
+        provider.create_node(config["available_node_types"][name]["node_config"], tags, 1)
+    machines = [
+        machine for reservation in ec2.describe_instances()["Reservations"] for machine in reservation["Instances"]
+    ]
+    found = {
+        next(tag["Value"] for tag in machine["Tags"] if tag["Key"] == "ray-user-node-type"): machine
+        for machine in machines
+    }
+    assert {name: machine["InstanceType"] for name, machine in found.items()} == {
+        "head": "m7i.xlarge",
+        "gpu_spot": "g6.4xlarge",
+        "gpu": "g6.4xlarge",
+        "decode_spot": "c7i.4xlarge",
+    }
+    assert [name for name, machine in sorted(found.items()) if machine.get("InstanceLifecycle") == "spot"] == [
+        "decode_spot",
+        "gpu_spot",
+    ]
+    running = provider.non_terminated_nodes({})
+    assert len(running) == 4
+    provider.terminate_nodes(running)
+    assert provider.non_terminated_nodes({}) == []
