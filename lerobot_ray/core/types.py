@@ -39,6 +39,9 @@ VALID_ACTIONS = "valid_actions"
 """Ours: float32 (B,), actions of a sample that are not padding, averaged over the step's global batch. A masked loss
 divided by it is the same however the batch is split."""
 
+SAMPLE_WEIGHT = "sample_weight"
+"""Ours: float32 (B,), how much a sample counts in the loss, 1 on average over the step's global batch."""
+
 
 class FeatureType(str, Enum):
     """What a policy may do with a feature. The values are what LeRobot writes."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lerobot_ray.core.errors import DatasetError
-from lerobot_ray.core.types import PAD_SUFFIX, STREAM_INDEX, TASK, TASK_INDEX, VALID_ACTIONS, Batch
+from lerobot_ray.core.types import PAD_SUFFIX, SAMPLE_WEIGHT, STREAM_INDEX, TASK, TASK_INDEX, VALID_ACTIONS, Batch
 from lerobot_ray.data.cameras import COLOURS
 from lerobot_ray.data.colour import yuv420_to_rgb
 from lerobot_ray.data.features import FeatureSpec
@@ -84,8 +84,9 @@ def to_batch(
     batch[TASK] = task_strings(block[TASK_INDEX], spec.metadata.tasks, spec.metadata.repo_id)
     if stream_index is not None:
         batch[STREAM_INDEX] = _to_device(torch.from_numpy(np.array(stream_index, dtype=np.int64)), device)
-    if VALID_ACTIONS in block:
-        batch[VALID_ACTIONS] = _to_device(torch.from_numpy(np.array(block[VALID_ACTIONS])), device)
+    for of_step in (VALID_ACTIONS, SAMPLE_WEIGHT):
+        if of_step in block:
+            batch[of_step] = _to_device(torch.from_numpy(np.array(block[of_step])), device)
     return batch
 
 

@@ -25,6 +25,7 @@ from lerobot_ray.data.episodes import Selection
 from lerobot_ray.data.features import FeatureSpec
 from lerobot_ray.data.frames import FrameTable
 from lerobot_ray.data.metadata import DatasetMetadata
+from lerobot_ray.data.sample_weights import SampleWeights
 from lerobot_ray.data.windows import window_rows
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ class SampleSpec:
     depth_output_unit: str = "mm"
     cache: CacheSettings | None = None
     """Where each node keeps decoded frames; None: nowhere."""
+    weights: SampleWeights | None = None
+    """How much samples count in the loss; None: all alike."""
     frames_dir: Path | None = None
     """This machine's folder of memory-mapped data files; None: the default one."""
 

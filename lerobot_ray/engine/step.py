@@ -83,7 +83,8 @@ def _loss(learner: Learner, batch: Batch) -> tuple[torch.Tensor, Any]:
     if learner.weigh is None:
         return learner.forward(batch)
     losses, logged = learner.forward(batch, reduction="none")
-    return (losses * learner.weigh(batch).to(losses)).mean(), logged
+    weights = learner.weigh(batch).to(losses)
+    return (losses * weights).mean(), {**(logged or {}), "zero_weight": (weights == 0).float().mean()}
 
 
 def _numbers(logged: Mapping[str, Any]) -> dict[str, torch.Tensor | float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import ray.train.torch
 import torch
 
 from lerobot_ray.config.parallel import autocast_precision, is_sharded
+from lerobot_ray.core.types import SAMPLE_WEIGHT
 from lerobot_ray.engine.ema import Ema
 from lerobot_ray.engine.learner import Learner
 from lerobot_ray.engine.optim import build_optimizers
@@ -65,6 +67,7 @@ def build_learner(setup: RunSetup, *, device: torch.device, world_size: int, has
         autocast_dtype=dtype,
         scaler=torch.amp.GradScaler(device.type) if precision == "fp16" else None,
         ema=Ema(policy, config.ema) if config.ema.enable else None,
+        weigh=itemgetter(SAMPLE_WEIGHT) if setup.spec.weights is not None else None,
         sync_gradients=placed.sync_gradients,
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lerobot_ray.core.errors import FrameError
-from lerobot_ray.core.types import ACTION, STREAM_INDEX, VALID_ACTIONS
+from lerobot_ray.core.types import ACTION, SAMPLE_WEIGHT, STREAM_INDEX, VALID_ACTIONS
 from lerobot_ray.data.bad_episodes import SkippingOrder
 from lerobot_ray.data.plan import BlockPlan, StreamPlan
 from lerobot_ray.data.storage import LocalStorage
@@ -58,6 +58,13 @@ class DecodeBlocks:
                 self.plan, self.spec.selection, self.spec.offsets[ACTION], self.plan.block(number).step
             )
             columns[VALID_ACTIONS] = np.repeat(per_micro_batch, self.plan.micro_batch)
+        if self.spec.weights is not None:
+            columns[SAMPLE_WEIGHT] = self.spec.weights.of(
+                columns[SAMPLE_ID_COLUMN].reshape(-1, self.plan.micro_batch),
+                self.plan.block(number).step,
+                plan=self.plan,
+                selection=self.spec.selection,
+            ).ravel()
         columns[UNREADABLE_COLUMN] = np.array(unreadable, dtype=np.int64)
         return frame_block(number, columns)
 

@@ -33,6 +33,7 @@ from lerobot_ray.data.windows import delta_offsets
 from lerobot_ray.hub.elsewhere import fetch, is_fetched
 from lerobot_ray.hub.preflight import PushPlan
 from lerobot_ray.on_ray.rollout_check import check_rollouts
+from lerobot_ray.on_ray.weighting import plan_weights
 from lerobot_ray.policies.adapters.plan import AdapterPlan, AdapterSize, adapter_size, plan_adapter, policy_of_run
 from lerobot_ray.policies.features import set_features
 from lerobot_ray.processing import Pipeline, processors_for_run, with_imagenet_stats
@@ -182,6 +183,7 @@ def plan_run(
         tolerance_s=config.tolerance_s,
         depth_output_unit=config.dataset.depth_output_unit,
         cache=_cache(config),
+        weights=plan_weights(config, metadata),
     )
     spec = _with_window_cache(spec, config)
     stats = _stats(config, metadata)
@@ -205,7 +207,9 @@ def plan_run(
         postprocessor=postprocessor,
         tracking=plan_tracking(config),
         stats=stats,
-        held_out=dataclasses.replace(spec, selection=held_out, cache=None) if held_out is not None else None,
+        held_out=dataclasses.replace(spec, selection=held_out, cache=None, weights=None)
+        if held_out is not None
+        else None,
         held_out_ids=_held_out_ids(config, metadata, held_out) if held_out is not None else None,
         resume_from=resume_from,
         adapter=adapter,
@@ -241,8 +245,6 @@ def refuse_base_in_checkpoint(base: Path, name: str) -> None:
 
 def refuse_what_is_not_built(config: TrainConfig) -> None:
     """ConfigError for settings that are described but not trained with yet, rather than silence."""
-    if config.sample_weighting is not None:
-        raise ConfigError("sample weights are not used by this release yet. Leave out sample_weighting.*.")
     if config.job.target not in (None, "local"):
         raise ConfigError(f"job.target={config.job.target}: remote jobs are not started by this release yet.")
 

@@ -20,6 +20,7 @@ from lerobot_ray.core.types import (
     OBSERVATION,
     PAD_SUFFIX,
     REWARD,
+    SAMPLE_WEIGHT,
     STREAM_INDEX,
     TASK,
     TASK_INDEX,
@@ -36,7 +37,8 @@ INFO = "info"
 COMPLEMENTARY = "complementary_data"
 
 LANGUAGE_KEYS = ("language_persistent", "language_events", "messages", "message_streams", "target_message_indices")
-COMPLEMENTARY_KEYS = (TASK, INDEX, TASK_INDEX, EPISODE_INDEX, TIMESTAMP, *LANGUAGE_KEYS, STREAM_INDEX, VALID_ACTIONS)
+OUR_KEYS = (STREAM_INDEX, VALID_ACTIONS, SAMPLE_WEIGHT)
+COMPLEMENTARY_KEYS = (TASK, INDEX, TASK_INDEX, EPISODE_INDEX, TIMESTAMP, *LANGUAGE_KEYS, *OUR_KEYS)
 """What passes a pipeline besides observations, actions, rewards and masks. Anything else of a batch is dropped."""
 
 

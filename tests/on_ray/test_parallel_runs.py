@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from tests.data.progress import write_progress
 from tests.make_dataset import make_dataset
 from tests.on_ray.runs import checkpoint, command, losses, run_in_one_start, samples
 
@@ -41,6 +42,7 @@ ONE = {
     "base": [EMA],
     "diffusion": DIFFUSION,
     "transforms": ["--dataset.image_transforms.enable=true"],
+    "weighted": ["--sample_weighting.kappa=0.3"],
     "shards": ["--dataset.order=shards", "--dataset.shard_frames=8", "--dataset.window_shards=2"],
 }
 TWO = {  # name -> (flags, the run of one worker it must equal)
@@ -51,6 +53,8 @@ TWO = {  # name -> (flags, the run of one worker it must equal)
     "sharded-compiled": ([SHARDED, *COMPILED], "base"),
     "diffusion-sharded": ([*DIFFUSION, SHARDED], "diffusion"),
     "transformed": (ONE["transforms"], "transforms"),
+    "weighted": (ONE["weighted"], "weighted"),
+    "weighted-accumulating": ([*ONE["weighted"], "--batch_size=2", SHARDED], "weighted"),
     "shards-cached": ([*ONE["shards"], "--dataset.cache=memory", "--dataset.cache_gb=0.05"], "shards"),
     "skipping": (["--on_nonfinite=skip", "--dataset.on_bad_episode=skip"], "base"),
 }
@@ -78,8 +82,10 @@ def case(root: Path, output_dir: Path, flags: list[str], *, batch_size: int) -> 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """A dataset of small frames."""
-    return make_dataset(tmp_path_factory.mktemp("small") / "ds", cameras={"observation.images.front": (32, 48)})
+    """A dataset of small frames, with a file of how far along its task each one is."""
+    root = make_dataset(tmp_path_factory.mktemp("small") / "ds", cameras={"observation.images.front": (32, 48)})
+    write_progress(root)
+    return root
 
 
 def test_copies_and_shards_train_alike(ray_cluster, root, tmp_path):
