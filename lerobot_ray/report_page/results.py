@@ -139,6 +139,6 @@ def video(folder: Path, path: Path) -> str:
         return f"<a href='{quote(where)}'>{text(where)} ({size(path.stat().st_size)})</a>"
     content = base64.b64encode(path.read_bytes()).decode()
     return (
-        f"<video controls muted loop playsinline preload=metadata title='{text(where)}' "
+        f"<video controls autoplay muted loop playsinline preload=metadata title='{text(where)}' "
         f"src='data:video/mp4;base64,{content}'></video>"
     )

@@ -142,9 +142,12 @@ def check_metric(sweep: SweepConfig, config: TrainConfig, file: str) -> None:
             f"{where} is the loss on held-out episodes, and none is computed. Add --dataset.eval_split=0.1 and "
             "--eval_steps=<steps>."
         )
-    if metric.startswith("eval/") and metric != "eval/loss" and (config.env is None or config.env_eval_freq == 0):
+    is_played = metric.startswith("eval/") and metric != "eval/loss"
+    if is_played and (config.env is None or config.env_eval_freq == 0):
         raise ConfigError(f"{where} comes from rollouts, and there are none. Add --env.type=… and --env_eval_freq=….")
-    interval = reported_every(metric, config)
+    interval, last = reported_every(metric, config), sweep.stop.steps
+    if is_played and last is not None and last < min(interval, config.steps):
+        raise ConfigError(f"{where} is reported every {interval} steps, and trials end at step {last} (stop.steps).")
     if interval > config.steps and not metric.startswith("train/"):
         logger.warning("%s is reported at the last step only: it comes every %d steps", metric, interval)
 

@@ -25,6 +25,11 @@ REFUSED = {
     "metric of another policy": ({"metric": "train/diffusion_loss"}, [], "no trial reports it"),
     "held-out loss without": ({"metric": "eval/loss"}, [], "--dataset.eval_split=0.1"),
     "success without environment": ({"metric": "eval/pc_success", "mode": "max"}, [], "comes from rollouts"),
+    "trials that end before a report": (
+        {"metric": "eval/pc_success", "mode": "max", "stop": {"steps": 50}},
+        ["--env.type=reach", "--env_eval_freq=60"],
+        "every 60 steps, and trials end at step 50",
+    ),
     "zero trials": ({"num_trials": 0}, [], "at least one trial"),
     "endless": ({"num_trials": None}, [], "would go on for ever"),
     "no mode": ({"mode": None}, [], "mode is missing"),
