@@ -30,8 +30,8 @@ def find_progress(metadata: DatasetMetadata, path: str | None) -> Path:
             )
         return metadata.storage.local(PROGRESS_FILE)
     if path.startswith(HUB_DATASETS):
-        user, name, *file = path.removeprefix(HUB_DATASETS).split("/")
-        return open_storage(f"{user}/{name}").local("/".join(file))
+        user, name, *rest = path.removeprefix(HUB_DATASETS).split("/")
+        return open_storage(f"{user}/{name}").local("/".join(rest))
     if "://" in path:
         folder, _, file = path.rpartition("/")
         return open_storage("", root=folder).local(file)
