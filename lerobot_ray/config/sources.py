@@ -22,7 +22,7 @@ Wanted = Literal["checkpoint", "policy", "config"]
 class Fetch(Protocol):
     """Downloads what is wanted of a repository of the Hub, or of a URL, and returns the folder it is in."""
 
-    def __call__(self, repo_id: str, *, revision: str | None, what: Wanted) -> Path: ...
+    def __call__(self, name: str, /, *, revision: str | None, what: Wanted) -> Path: ...
 
 
 def find_config_file(given: str, *, fetch: Fetch | None = None, what: Wanted = "config") -> Path:
