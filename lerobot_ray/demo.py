@@ -118,7 +118,8 @@ def save_untrained(flags: Sequence[str], folder: Path) -> None:
     from lerobot_ray.checkpoint.save import write_policy_folder
     from lerobot_ray.checkpoint.snapshot import named_weights
     from lerobot_ray.config.parse import parse_train_config
-    from lerobot_ray.on_ray.run_setup import open_dataset, plan_run
+    from lerobot_ray.on_ray.plan_run import plan_run
+    from lerobot_ray.on_ray.run_samples import open_dataset
     from lerobot_ray.policies.registry import build_policy
 
     config = parse_train_config(flags)

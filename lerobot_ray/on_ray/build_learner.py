@@ -20,7 +20,8 @@ from lerobot_ray.engine.parallel import place
 from lerobot_ray.engine.schedule import build_schedules
 from lerobot_ray.hub.elsewhere import on_this_node
 from lerobot_ray.on_ray.outline import without_pretrained
-from lerobot_ray.on_ray.run_setup import RunSetup, policy_at
+from lerobot_ray.on_ray.pretrained import policy_at
+from lerobot_ray.on_ray.run_setup import RunSetup
 from lerobot_ray.policies.adapters.plan import AdapterPlan, build_adapted
 from lerobot_ray.policies.registry import build_policy
 

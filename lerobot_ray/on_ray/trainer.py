@@ -36,6 +36,7 @@ from lerobot_ray.on_ray.fit import Fit
 from lerobot_ray.on_ray.frame_caches import release_frame_caches
 from lerobot_ray.on_ray.mirroring import check_store, open_store
 from lerobot_ray.on_ray.outline import check_units
+from lerobot_ray.on_ray.plan_run import plan_run
 from lerobot_ray.on_ray.progress import Progress
 from lerobot_ray.on_ray.rollout_check import check_room
 from lerobot_ray.on_ray.run_evaluations import RunEvaluations
@@ -47,7 +48,8 @@ from lerobot_ray.on_ray.run_folder import (
     refuse_used_folder,
     restore_audit,
 )
-from lerobot_ray.on_ray.run_setup import RunSetup, open_dataset, plan_run
+from lerobot_ray.on_ray.run_samples import open_dataset
+from lerobot_ray.on_ray.run_setup import RunSetup
 from lerobot_ray.on_ray.saving import dataset_record
 from lerobot_ray.on_ray.waiting import Waiting
 

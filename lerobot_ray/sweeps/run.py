@@ -17,7 +17,7 @@ from lerobot_ray.on_ray.cluster import (
 from lerobot_ray.on_ray.evaluated import evaluates
 from lerobot_ray.on_ray.evaluation import cpus_of_rollouts
 from lerobot_ray.on_ray.run_folder import claimed
-from lerobot_ray.on_ray.run_setup import open_dataset
+from lerobot_ray.on_ray.run_samples import open_dataset
 from lerobot_ray.on_ray.trainer import with_absolute_paths
 from lerobot_ray.sweeps.driver import Driver
 from lerobot_ray.sweeps.plan import SweepPlan, earlier_events, needs_of, nodes_here

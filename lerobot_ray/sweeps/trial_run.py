@@ -10,7 +10,8 @@ from lerobot_ray.core.errors import LerobotRayError
 from lerobot_ray.data.metadata import DatasetMetadata
 from lerobot_ray.on_ray.cluster import Workers
 from lerobot_ray.on_ray.run_folder import check_same_policy, checkpoint_to_resume
-from lerobot_ray.on_ray.run_setup import RunSetup, open_dataset
+from lerobot_ray.on_ray.run_samples import open_dataset
+from lerobot_ray.on_ray.run_setup import RunSetup
 from lerobot_ray.on_ray.trainer import settle, with_absolute_paths
 from lerobot_ray.sweeps.fit import first_values
 from lerobot_ray.sweeps.flags import of_a_trial, trial_config

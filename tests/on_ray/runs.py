@@ -53,6 +53,51 @@ def command(root: Path, output_dir: Path, *flags: str) -> list[str]:
     return [*(flag for flag in usual if flag.split("=")[0] not in own), *flags]
 
 
+def command_of_diffusion(root: Path, output_dir: Path, *flags: str) -> list[str]:
+    """The same with another policy, which has none of ACT's flags."""
+    usual = [flag for flag in command(root, output_dir) if not flag.startswith("--policy.")]
+    return [*usual, "--policy.type=diffusion", "--policy.device=cpu", *flags]
+
+
+def save_untrained(arguments: list[str], step: int) -> Path:
+    """A checkpoint as a run with these arguments saves it, though nothing was trained."""
+    from lerobot_ray.checkpoint.commit import new_checkpoint
+    from lerobot_ray.checkpoint.save import write_snapshot
+    from lerobot_ray.checkpoint.snapshot import take_snapshot
+    from lerobot_ray.engine.optim import build_optimizers
+    from lerobot_ray.engine.schedule import build_schedules
+    from lerobot_ray.engine.state import TrainState
+    from lerobot_ray.on_ray.plan_run import plan_run
+    from lerobot_ray.on_ray.run_samples import open_dataset
+    from lerobot_ray.on_ray.saving import run_record
+    from lerobot_ray.policies.registry import build_policy
+
+    config = parse_train_config(arguments)
+    setup = plan_run(config, open_dataset(config), world_size=1, device="cpu")
+    policy = build_policy(setup.config.policy, dataset_stats=setup.stats)
+    optimizers = build_optimizers(config.optimizer, policy.get_optim_params())
+    state = TrainState(step, step * setup.global_batch)
+    snapshot = take_snapshot(
+        policy=policy,
+        optimizers=optimizers,
+        schedules=build_schedules(config.scheduler, optimizers, config.steps),
+        ema=None,
+        record=run_record(setup, setup.order, state, world_size=1),
+        rank=0,
+    )
+    assert snapshot is not None
+    with new_checkpoint(setup.output_dir, step, total_steps=config.steps) as folder:
+        write_snapshot(
+            snapshot,
+            folder,
+            config=setup.config,
+            policy_config=setup.config.policy,
+            preprocessor=setup.preprocessor,
+            postprocessor=setup.postprocessor,
+        )
+    return checkpoint(setup.output_dir, step)
+
+
 REFUSALS = """
 import json, sys
 from lerobot_ray.config.parse import parse_train_config
@@ -96,7 +141,7 @@ def run_in_one_start(cases: dict[str, list[str]], *, num_workers: int) -> None:
     from lerobot_ray.on_ray.board import start_board
     from lerobot_ray.on_ray.cluster import Workers
     from lerobot_ray.on_ray.fit import torch_trainer
-    from lerobot_ray.on_ray.run_setup import open_dataset
+    from lerobot_ray.on_ray.run_samples import open_dataset
     from lerobot_ray.on_ray.trainer import settle, with_absolute_paths
 
     workers = Workers(count=num_workers, fewest=num_workers, use_gpu=False, resources={"CPU": 0.5})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,9 @@ import pytest
 from lerobot_ray.config.ray import RayConfig
 from lerobot_ray.core.errors import ConfigError
 from lerobot_ray.on_ray.cluster import Workers, cpus_to_claim, workers_on_cluster
+from lerobot_ray.on_ray.run_folder import claimed
 from tests.make_dataset import make_dataset
-from tests.on_ray.runs import command, refusals
+from tests.on_ray.runs import checkpoint, command, command_of_diffusion, refusals, save_untrained
 
 REFUSED = {
     "folder that is there": ([], "exists already"),
@@ -35,6 +37,16 @@ REFUSED = {
 }
 
 
+CONTINUED = {  # a command line that would go on from a checkpoint, and why it may not
+    "of another policy": "is of a policy of type act, this run trains diffusion",
+    "of other features": "features changed since the checkpoint was written",
+    "of other episodes": "num_samples=72, this run has 40",
+    "of another seed": "seed=1000, this run has 7",
+    "cut short": "is not a complete checkpoint: pretrained_model/model.safetensors missing or cut short",
+    "of a run that is still going": "another run is writing to",
+}
+
+
 @pytest.fixture(scope="module")
 def answers(toy_root, tmp_path_factory) -> dict[str, tuple[str, bool]]:
     """Case -> (message, whether Ray was started). All in one process without Ray: importing torch takes a while."""
@@ -45,7 +57,23 @@ def answers(toy_root, tmp_path_factory) -> dict[str, tuple[str, bool]]:
     for name, (flags, _) in REFUSED.items():
         output_dir = folder / ("used" if name == "folder that is there" else "new")
         cases[name] = command(toy_root, output_dir, *(flag.replace("{folder}", str(folder)) for flag in flags))
-    results = refusals(cases)
+    run, going, cut = folder / "run", folder / "going", folder / "cut"
+    save_untrained(command(toy_root, run), step=8)
+    shutil.copytree(run, going, symlinks=True)
+    shutil.copytree(run, cut, symlinks=True)
+    weights = checkpoint(cut, 8) / "pretrained_model" / "model.safetensors"
+    os.truncate(weights, weights.stat().st_size // 2)
+    other = make_dataset(folder / "other", cameras={"observation.images.top": (64, 96)})
+    cases |= {
+        "of another policy": command_of_diffusion(toy_root, run, "--resume=auto"),
+        "of other features": command(other, run, "--resume=auto"),
+        "of other episodes": command(toy_root, run, "--resume=auto", "--dataset.episodes=[0,1]"),
+        "of another seed": command(toy_root, run, "--resume=auto", "--seed=7"),
+        "cut short": ["--resume=true", f"--config_path={cut}"],
+        "of a run that is still going": command(toy_root, going, "--resume=auto"),
+    }
+    with claimed(going):
+        results = refusals(cases)
     assert not (folder / "new").exists(), "a run that was refused leaves no folder"
     return results
 
@@ -54,6 +82,13 @@ def answers(toy_root, tmp_path_factory) -> dict[str, tuple[str, bool]]:
 def test_refused_before_ray_starts(answers, name):
     said, has_ray = answers[name]
     assert REFUSED[name][1] in said
+    assert not has_ray
+
+
+@pytest.mark.parametrize("name", CONTINUED)
+def test_a_checkpoint_that_cannot_be_continued_is_refused_before_ray_starts(answers, name):
+    said, has_ray = answers[name]
+    assert CONTINUED[name] in said
     assert not has_ray
 
 
@@ -73,8 +108,6 @@ def test_a_missing_file_of_the_dataset_is_named(toy_root, tmp_path):
 
 
 def test_a_folder_in_use_is_refused(tmp_path):
-    from lerobot_ray.on_ray.run_folder import claimed
-
     with (
         claimed(tmp_path / "run"),
         pytest.raises(ConfigError, match="another run is writing"),
@@ -119,7 +152,8 @@ def test_checkpoints_of_an_earlier_run_are_not_mistaken_for_ones_own(tmp_path):
 
 def test_every_camera_of_the_policy_is_read(tmp_path):
     from lerobot_ray.config.parse import parse_train_config
-    from lerobot_ray.on_ray.run_setup import open_dataset, plan_run
+    from lerobot_ray.on_ray.plan_run import plan_run
+    from lerobot_ray.on_ray.run_samples import open_dataset
 
     cameras = {"observation.images.a": (64, 96), "observation.images.b": (64, 96)}
     root = make_dataset(tmp_path / "two", episodes=(12,), cameras=cameras)
@@ -137,7 +171,8 @@ def test_every_camera_of_the_policy_is_read(tmp_path):
 def test_memory_is_counted_without_building_anything(tmp_path, toy_root):
     from lerobot_ray.config.parse import parse_train_config
     from lerobot_ray.on_ray.memory import memory_line, num_parameters
-    from lerobot_ray.on_ray.run_setup import open_dataset, plan_run
+    from lerobot_ray.on_ray.plan_run import plan_run
+    from lerobot_ray.on_ray.run_samples import open_dataset
     from lerobot_ray.policies.registry import build_policy
 
     def setup_of(*flags: str, world_size: int = 2):
