@@ -27,7 +27,7 @@ class RayConfig:
     """Where runs are kept. A folder that all nodes share: a relative `output_dir` lies in it. A URL (s3://, gs://):
     each checkpoint is copied to a folder of the run's name below it. null: `output_dir` alone."""
     max_failures: int = 3
-    """How often lost workers are replaced before the run gives up; -1: always. Preempted nodes do not count."""
+    """How often lost workers are replaced before the run gives up; -1: always. Who is told to go does not count."""
     min_workers: int | None = None
     """Go on with as few as this when nodes are lost, and grow back to `num_workers`; null: wait for all."""
     resize_interval_s: float = 60.0

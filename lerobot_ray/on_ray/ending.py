@@ -8,11 +8,11 @@ import sys
 import traceback
 from pathlib import Path
 
-from lerobot_ray.core.errors import LerobotRayError
 from lerobot_ray.on_ray.hub_side import not_pushed, push_command
 from lerobot_ray.on_ray.mirroring import collect, last_checkpoint, send_rest
 from lerobot_ray.on_ray.run_folder import RAY_DIR
 from lerobot_ray.on_ray.run_setup import RunSetup
+from lerobot_ray.on_ray.wrapped import own_error
 
 logger = logging.getLogger(__name__)
 
@@ -50,16 +50,6 @@ def with_report(output_dir: Path) -> None:
         say(f"report: {write_report(output_dir)}")
     except Exception as error:
         logger.warning("no report page: %s", error)
-
-
-def own_error(error: BaseException) -> LerobotRayError | None:
-    """Our own error that ended a worker, wherever Ray has wrapped it."""
-    failures = getattr(error, "worker_failures", None)
-    causes: list[BaseException | None] = [*failures.values()] if failures else []
-    causes += [getattr(error, "cause", None), error.__cause__]
-    if isinstance(error, LerobotRayError):
-        return error
-    return next((found for cause in causes if cause is not None and (found := own_error(cause)) is not None), None)
 
 
 def text_of(error: BaseException) -> str:

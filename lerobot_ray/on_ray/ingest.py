@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lerobot_ray.core.errors import LerobotRayError, StreamError
+from lerobot_ray.core.errors import StreamError
 from lerobot_ray.core.types import STREAM_INDEX
 from lerobot_ray.data.bad_episodes import SkippingOrder
 from lerobot_ray.data.plan import BlockPlan, StreamPlan
@@ -30,6 +30,7 @@ from lerobot_ray.on_ray.capacity import being_started
 from lerobot_ray.on_ray.decode import SAMPLE_ID_COLUMN, UNREADABLE_COLUMN
 from lerobot_ray.on_ray.framing import unframe_block
 from lerobot_ray.on_ray.segment import NodeLost, Segment, SegmentHere, SegmentOptions
+from lerobot_ray.on_ray.wrapped import own_error
 
 if TYPE_CHECKING:
     from lerobot_ray.data.sample import SampleSpec
@@ -211,7 +212,7 @@ class BlockStream:
                 next_block = reached
             self._hand_over(None)
         except BaseException as error:  # handed to the consumer, which raises it
-            self._hand_over(_own_error(error))
+            self._hand_over(own_error(error) or error)
 
     def _pull_segment(self, first: int) -> int:
         """Hand over blocks from `first` on, until a segment's end, a loss, another plan; the block that comes next."""
@@ -263,14 +264,3 @@ def _cluster_now() -> str:
         f"{f', and {coming}' if coming else ''}. Waiting on; if none becomes free, lower --num_workers or "
         "--ray.num_workers, or add nodes."
     )
-
-
-def _own_error(error: BaseException) -> BaseException:
-    """Our own error from inside a decode actor, if that is what Ray wrapped; else the error as it is."""
-    seen: BaseException | None = error
-    while seen is not None:
-        cause = getattr(seen, "cause", None) or seen.__cause__  # Ray's wrapper is an instance of both, and says more
-        if isinstance(seen, LerobotRayError) and not isinstance(cause, LerobotRayError):
-            return seen
-        seen = cause
-    return error

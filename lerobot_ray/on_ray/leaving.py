@@ -17,9 +17,22 @@ from typing import Any
 
 import ray
 
+from lerobot_ray.core.errors import LerobotRayError
+
 logger = logging.getLogger(__name__)
 
 _told = threading.Event()
+
+
+class WorkerLeaves(LerobotRayError):
+    """A training process was told to go. Everything is saved; the workers start again, without it if need be."""
+
+    def __init__(self, rank: int, step: int) -> None:
+        super().__init__(rank, step)
+        self.rank, self.step = rank, step
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} was told to go (SIGTERM) after step {self.step}, which is saved"
 
 
 def is_told_to_leave() -> bool:

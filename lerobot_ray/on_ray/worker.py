@@ -38,7 +38,7 @@ from lerobot_ray.on_ray.build_learner import build_learner, set_up_torch, traini
 from lerobot_ray.on_ray.evaluated import evaluates
 from lerobot_ray.on_ray.held_out import HeldOut
 from lerobot_ray.on_ray.ingest import BlockStream
-from lerobot_ray.on_ray.leaving import listen
+from lerobot_ray.on_ray.leaving import WorkerLeaves, listen
 from lerobot_ray.on_ray.mirroring import newest_of_run
 from lerobot_ray.on_ray.pulse import Pulse
 from lerobot_ray.on_ray.rank_stream import ingest_options, plan_stream
@@ -78,17 +78,6 @@ class Start:
     attempt: Attempt | None = None
     name: str = ""
     """Different for every start."""
-
-
-class WorkerLeaves(LerobotRayError):
-    """A training process was told to go. Everything is saved; the workers start again, without it if need be."""
-
-    def __init__(self, rank: int, step: int) -> None:
-        super().__init__(rank, step)
-        self.rank, self.step = rank, step
-
-    def __str__(self) -> str:
-        return f"rank {self.rank} was told to go (SIGTERM) after step {self.step}, which is saved"
 
 
 def _agree_on_start(setup: RunSetup, board: Any, rank: int, world_size: int) -> Start:

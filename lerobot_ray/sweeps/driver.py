@@ -15,10 +15,11 @@ import time
 from typing import Any
 
 from lerobot_ray.core.errors import LerobotRayError
-from lerobot_ray.on_ray.ending import own_error, say, text_of
+from lerobot_ray.on_ray.ending import say, text_of
 from lerobot_ray.on_ray.run_folder import claimed
 from lerobot_ray.on_ray.run_setup import RunSetup
 from lerobot_ray.on_ray.trainer import noted_signals
+from lerobot_ray.on_ray.wrapped import own_error
 from lerobot_ray.sweeps.banner import banner
 from lerobot_ray.sweeps.parent_run import ParentRun
 from lerobot_ray.sweeps.plan import SweepPlan
