@@ -11,7 +11,6 @@ from typing import Any
 
 import psutil
 import ray
-import ray.train
 import torch
 
 from lerobot_ray.data.audit import AuditWriter
@@ -111,9 +110,8 @@ class Beside:
             numbers = self._train_numbers(state, values)
         if self._trackers is not None:
             self._trackers.log(numbers, step=state.step)
+            # not to `ray.train.report`, which lets all ranks wait for the controller to look, every two seconds
             self._board.post.remote("numbers", (state.step, numbers))
-        # plain Python only: Ray Train ends a run over a tensor or a numpy scalar
-        ray.train.report({"step": state.step, "samples_seen": state.samples_seen, **numbers})
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Collective: every rank calls this. The held-out loss, of the trained weights."""

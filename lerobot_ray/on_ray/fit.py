@@ -75,7 +75,7 @@ def is_lost_at_start(error: BaseException) -> bool:
     """Whether Ray Train gave up because a process went while it started the workers."""
     import torch.distributed
     from ray.exceptions import RayActorError
-    from ray.train import ControllerError  # type: ignore[attr-defined]
+    from ray.train import ControllerError
 
     if not isinstance(error, ControllerError):
         return False

@@ -6,7 +6,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TextIO
 
 WAITS_SAID_EVERY_S = 20.0
@@ -15,18 +15,22 @@ WAITS_SAID_EVERY_S = 20.0
 class Progress:
     """Fed with what the board brings: `at` a step, `numbers` of a window, `say` a line of text."""
 
-    def __init__(self, total_steps: int, *, out: TextIO | None = None) -> None:
-        self._total, self._out = total_steps, out or sys.stderr
+    def __init__(
+        self, total_steps: int, *, out: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._total, self._out, self._clock = total_steps, out or sys.stderr, clock
         self._is_terminal = self._out.isatty()
         self._first: tuple[int, float] | None = None
+        self._last = 0
         self._latest: Mapping[str, float] = {}
         self._shown = False
         self._waits_said_at = -math.inf
 
     def at(self, step: int) -> None:
         """The run stands at this step. A step before the last one means that it went back to a checkpoint."""
-        if self._first is None or step < self._first[0]:
-            self._first = (step, time.monotonic())
+        if self._first is None or step < self._last:
+            self._first = (step, self._clock())
+        self._last = step
         if self._is_terminal:
             self._draw(step)
 
@@ -41,8 +45,8 @@ class Progress:
         if self._is_terminal:
             self._write(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}")
             self._shown = True
-        elif time.monotonic() - self._waits_said_at > WAITS_SAID_EVERY_S:
-            self._waits_said_at = time.monotonic()
+        elif self._clock() - self._waits_said_at > WAITS_SAID_EVERY_S:
+            self._waits_said_at = self._clock()
             self.say(text)
 
     def say(self, text: str) -> None:
@@ -80,7 +84,7 @@ class Progress:
         if self._first is None or step <= self._first[0] or step >= self._total:
             return None
         first, since = self._first
-        return (self._total - step) * (time.monotonic() - since) / (step - first)
+        return (self._total - step) * (self._clock() - since) / (step - first)
 
     def _write(self, text: str) -> None:
         self._out.write(text)

@@ -38,7 +38,7 @@ from tests.on_ray.runs import (
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-STEPS = 24
+STEPS = 60
 SEED = int(os.environ.get("FAULT_SEED", "0"))
 """Which moments processes are killed at."""
 LONG_S = 240.0
@@ -86,8 +86,8 @@ def test_killed_inside_a_save_and_at_a_random_moment(unbroken, root, tmp_path):
 
 
 def test_told_to_go_while_an_episode_cannot_be_read(ray_cluster, root, tmp_path):
-    """SIGTERM to one of two workers. The dropped episode stays dropped, and the run is one run in MLflow."""
-    broken_root, output_dir, steps = shutil.copytree(root, tmp_path / "ds"), tmp_path / "run", 30
+    """SIGTERM to one of two workers is no failure. The dropped episode stays dropped, the run is one run in MLflow."""
+    broken_root, output_dir, steps = shutil.copytree(root, tmp_path / "ds"), tmp_path / "run", 80
     broken = sorted((broken_root / "videos").rglob("*.mp4"))[1]
     broken.write_bytes(broken.read_bytes()[:200])
 
@@ -97,7 +97,7 @@ def test_told_to_go_while_an_episode_cannot_be_read(ray_cluster, root, tmp_path)
 
     with beside(tell_one_to_go):
         flags = ["--ray.num_workers=2", "--num_workers=0", f"--steps={steps}", "--save_freq=1000"]
-        flags += ["--mlflow.enable=true", "--dataset.on_bad_episode=skip"]
+        flags += ["--mlflow.enable=true", "--dataset.on_bad_episode=skip", "--ray.max_failures=0"]
         assert run_here(command(broken_root, output_dir, *flags)) == 0
     saved, last = complete_checkpoints(output_dir)
     assert starts(output_dir) == [0, int(saved.name)]
@@ -120,7 +120,7 @@ def test_a_rank_that_stands_still_is_named_within_a_minute(root, tmp_path):
     output_dir, log, home = tmp_path / "run", tmp_path / "log", tmp_path / "home"
     home.mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"} | {"HOME": str(home)}
-    flags = ["--ray.num_workers=2", "--num_workers=0", "--steps=12", "--save_freq=4"]
+    flags = ["--ray.num_workers=2", "--num_workers=0", "--steps=100", "--save_freq=4", "--keep_last=2"]
     driver = start_apart(command(root, output_dir, *flags), log, environment=environment)
     wait_until(lambda: reached(output_dir, 3), within_s=LONG_S)
     frozen = psutil.Process(training_workers(driver.pid)[0])
@@ -167,7 +167,7 @@ node = dict(num_cpus=2, object_store_memory=100 << 20)
 cluster = Cluster(initialize_head=True, head_node_args=dict(include_dashboard=False, **node))
 second = cluster.add_node(**node)
 flags = ["--ray.num_workers=4", "--ray.min_workers=2", "--global_batch_size=8", "--batch_size=2", "--num_workers=0"]
-flags += ["--steps=1000", "--save_freq=2", "--keep_last=3", "--ray.resize_interval_s=5"]
+flags += ["--steps=100000", "--save_freq=2", "--keep_last=3", "--ray.resize_interval_s=5"]
 flags += [f"--ray.address={cluster.address}"]
 driver = start_apart(command(root, output_dir, *flags), log)
 try:
@@ -191,7 +191,7 @@ finally:
 def test_four_workers_then_two_then_four(root, tmp_path):
     """A node of a real cluster dies and another one comes: the same global batches throughout."""
     output_dir, log = tmp_path / "run", tmp_path / "log"
-    quick = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "40", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
+    quick = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
     arguments = [sys.executable, "-c", ELASTIC, str(root), str(output_dir), str(log)]
     done = subprocess.run(arguments, env=os.environ | quick, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:] + log.read_text()[-5000:]
