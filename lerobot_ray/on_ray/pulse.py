@@ -87,10 +87,12 @@ class Pulse:
         return Beat(self._start, self._rank, self._process, step, doing, for_s, where, is_in_collective)
 
     def _beat(self) -> None:
-        while not self._ending.wait(BEAT_EVERY_S):
+        while True:  # the first at once: a rank that was never heard of cannot be named
             try:
                 self._post(self.sign())
             except Exception:  # the board is gone, and so will be this process
+                return
+            if self._ending.wait(BEAT_EVERY_S):
                 return
 
 
