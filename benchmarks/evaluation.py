@@ -258,7 +258,10 @@ def reach_flags(folder: Path, *, steps: int, run_dir: Path | None = None) -> lis
 
 
 def run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = dict(os.environ)
+    if not command[0].startswith(sys.prefix):  # the other interpreter has packages of its own
+        environment.pop("PYTHONPATH", None)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
 

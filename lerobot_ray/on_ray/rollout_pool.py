@@ -172,6 +172,7 @@ class RolloutPool:
             return [News(portion.evaluation, error=error.cause if isinstance(error.cause, Exception) else error)]
         except ray.exceptions.RayError as error:  # the actor or its node is gone
             self._seats.remove(seat)
+            _kill(seat.actor)  # one that is only out of reach would keep its CPUs
             return self._lost(seat.work, f"the actor that played it was lost ({type(error).__name__})")
         seat.work = None
         return [self._news(portion.evaluation, results)]
