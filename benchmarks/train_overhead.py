@@ -193,6 +193,7 @@ def checkpoint(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     from lerobot_ray.checkpoint.commit import new_checkpoint
     from lerobot_ray.checkpoint.optimizer import save_optimizer_state
+    from lerobot_ray.checkpoint.retention import Retention
     from lerobot_ray.checkpoint.snapshot import take_snapshot
     from lerobot_ray.checkpoint.state import RunRecord
     from lerobot_ray.checkpoint.tensors import HostCopies, write_tensors
@@ -220,7 +221,7 @@ def checkpoint(args: argparse.Namespace) -> list[dict[str, Any]]:
 
         with tempfile.TemporaryDirectory() as folder:
             waiting_s, stalls_s = [], []
-            writer = CheckpointWriter(Path(folder), total_steps=99, write=write, keep_last=1)
+            writer = CheckpointWriter(Path(folder), total_steps=99, write=write, retention=Retention(keep_last=1))
             for step in range(1, 4 if millions < 200 else 3):
                 started = time.perf_counter()
                 with new_checkpoint(Path(folder), step, total_steps=99) as target:

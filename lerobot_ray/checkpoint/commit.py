@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lerobot_ray.core.errors import CheckpointError
 from lerobot_ray.core.layout import CHECKPOINTS_DIR, LAST_LINK
@@ -34,29 +35,39 @@ def step_name(step: int, total_steps: int) -> str:
     return str(step).zfill(max(6, len(str(total_steps))))
 
 
+Entries = dict[str, dict[str, Any]]
+"""File name in a checkpoint -> its `bytes` and `sha256`."""
+
+
+def writing_folder(run_dir: Path, step: int, *, total_steps: int, mark: str) -> Path:
+    """Where a checkpoint is written before it is one. `mark` is one start's of the run, the same for all its ranks."""
+    return run_dir / CHECKPOINTS_DIR / f"{_WRITING}{step_name(step, total_steps)}-{mark}"
+
+
 @contextmanager
-def new_checkpoint(run_dir: Path, step: int, *, total_steps: int) -> Iterator[Path]:
+def new_checkpoint(
+    run_dir: Path, step: int, *, total_steps: int, mark: str | None = None, hashed: Entries | None = None
+) -> Iterator[Path]:
     """A folder to write a checkpoint into; committed as `checkpoints/<step>` when the block ends without an error.
 
-    An existing checkpoint of that step is replaced, whole by whole. On an error nothing of the new one stays.
+    An existing checkpoint of that step is replaced, whole by whole. On an error nothing of the new one stays. Other
+    processes may write into it when they have its `mark`: `hashed`, filled in the block, has their files, synced.
     """
-    parent = run_dir / CHECKPOINTS_DIR
-    parent.mkdir(parents=True, exist_ok=True)
-    name = step_name(step, total_steps)
-    writing = parent / f"{_WRITING}{name}-{uuid.uuid4().hex[:8]}"
-    writing.mkdir()
+    writing = writing_folder(run_dir, step, total_steps=total_steps, mark=mark or uuid.uuid4().hex[:8])
+    writing.mkdir(parents=True, exist_ok=mark is not None)
+    parent, name = writing.parent, step_name(step, total_steps)
     try:
         yield writing
-        commit(writing, parent / name)
+        commit(writing, parent / name, hashed=hashed)
     except BaseException:
         shutil.rmtree(writing, ignore_errors=True)
         raise
     point_last_at(parent / name)
 
 
-def commit(writing: Path, final: Path) -> None:
+def commit(writing: Path, final: Path, *, hashed: Entries | None = None) -> None:
     """Make `writing`, a finished folder on the same file system, the checkpoint `final`."""
-    write_manifest(writing)
+    write_manifest(writing, hashed=hashed)
     _rename_into_place(writing, final)
 
 
@@ -82,15 +93,21 @@ def _rename_into_place(writing: Path, final: Path) -> None:
     _sync(final.parent)
 
 
-def write_manifest(folder: Path) -> None:
-    """Sync every file below `folder` and record its size and hash in `manifest.json`."""
+def write_manifest(folder: Path, *, hashed: Entries | None = None) -> None:
+    """Record size and hash of every file below `folder` in `manifest.json`, all synced. `hashed` need not be read."""
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST_NAME):
-        _sync(path)
-        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        name = path.relative_to(folder).as_posix()
+        files[name] = (hashed or {}).get(name) or synced_entry(path)
     manifest = folder / MANIFEST_NAME
     manifest.write_text(json.dumps({"files": files}, indent=2))
     _sync(manifest)
+
+
+def synced_entry(path: Path) -> dict[str, Any]:
+    """Sync a file; what a manifest says of it."""
+    _sync(path)
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def complete_checkpoints(run_dir: Path) -> list[Path]:

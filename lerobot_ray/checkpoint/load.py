@@ -1,7 +1,8 @@
 """Brings a run back to where a checkpoint left it: weights, optimizers, schedules, average, loss scale.
 
-Every rank reads the files itself, one tensor at a time, and keeps its part: nothing is sent between ranks, a sharded
-run needs no more room than its shards, and a checkpoint of any number of workers loads on any other.
+Every rank reads its part of each tensor from the files itself, whole files or other ranks' parts: nothing is sent
+between ranks, a sharded run needs no more room than its shards, and a checkpoint of any number of workers loads on any
+other.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +25,24 @@ from lerobot_ray.checkpoint.optimizer import (
     state_folder,
 )
 from lerobot_ray.checkpoint.save import EMA_NAME, SCALER_NAME
-from lerobot_ray.checkpoint.snapshot import COMPILED_PREFIX, all_weights, average_by_weight, identity_of
+from lerobot_ray.checkpoint.saved import Saved, open_saved
+from lerobot_ray.checkpoint.snapshot import (
+    AVERAGE,
+    COMPILED_PREFIX,
+    MODEL,
+    OPTIMIZERS,
+    all_weights,
+    average_by_weight,
+    identity_of,
+)
 from lerobot_ray.checkpoint.state import RunRecord, is_lerobot_checkpoint, load_record
-from lerobot_ray.checkpoint.tensors import open_tensors, placed_like, put, whole
+from lerobot_ray.checkpoint.tensors import put, whole
 from lerobot_ray.core.errors import CheckpointError
 from lerobot_ray.core.layout import (
     ADAPTER_WEIGHTS_NAME,
     PRETRAINED_DIR,
     PRETRAINED_EMA_DIR,
+    SHARDED_DIR,
     TRAINING_STATE_DIR,
     WEIGHTS_NAME,
 )
@@ -65,10 +77,12 @@ def load_training_state(
     """
     checkpoint = Path(checkpoint)
     folder = checkpoint / TRAINING_STATE_DIR
-    load_weights(policy, checkpoint / PRETRAINED_DIR / weights_name(policy))
+    parts = checkpoint / SHARDED_DIR
+    load_weights(policy, parts / MODEL if parts.is_dir() else checkpoint / PRETRAINED_DIR / weights_name(policy))
     _check_names(optimizers, folder)
-    for name, optimizer in optimizers.items():
-        _load_optimizer(optimizer, state_folder(folder, name))
+    with open_saved(parts / OPTIMIZERS) if parts.is_dir() else nullcontext() as tensors:
+        for name, optimizer in optimizers.items():
+            _load_optimizer(optimizer, state_folder(folder, name), tensors, name)
     for name in optimizers:
         _load_schedule(schedules.get(name), state_folder(folder, name))
     if ema is not None:
@@ -78,31 +92,30 @@ def load_training_state(
 
 
 def load_weights(policy: torch.nn.Module, path: Path) -> None:
-    """Fill a placed policy, or its adapter, from a file of whole tensors. Names and shapes must be the same ones."""
+    """Fill a placed policy, or its adapter, from a file or a folder of parts. Names and shapes must be the same."""
     adapter = adapter_of(policy)
     targets = all_weights(policy) if adapter is None else adapter.weights()
-    with open_tensors(path) as file:
-        names = {name.replace(COMPILED_PREFIX, ""): name for name in file.keys()}  # noqa: SIM118  not a mapping
-        shapes = {name: tuple(file.get_slice(stored).get_shape()) for name, stored in names.items()}
+    with open_saved(path) as found:
+        saved = {name.replace(COMPILED_PREFIX, ""): tensor for name, tensor in found.items()}
         # of names that share a tensor, a file has one
-        filled = {identity_of(targets[name]) for name in names if name in targets}
+        filled = {identity_of(targets[name]) for name in saved if name in targets}
         problems = {
             "of another shape": [
-                f"{name} is {shape} in the file, {tuple(targets[name].shape)} in the policy"
-                for name, shape in shapes.items()
-                if name in targets and shape != tuple(targets[name].shape)
+                f"{name} is {tensor.shape} in the file, {tuple(targets[name].shape)} in the policy"
+                for name, tensor in saved.items()
+                if name in targets and tensor.shape != tuple(targets[name].shape)
             ],
             "missing": [name for name, target in targets.items() if identity_of(target) not in filled],
-            "unexpected": [name for name in names if name not in targets],
+            "unexpected": [name for name in saved if name not in targets],
         }
-        found = [f"{len(some)} {what}: {_some(some)}" for what, some in problems.items() if some]
-        if found:
+        wrong = [f"{len(some)} {what}: {_some(some)}" for what, some in problems.items() if some]
+        if wrong:
             raise CheckpointError(
-                f"{path} does not fit {type(policy).__name__}: {'; '.join(found)}. The checkpoint is of another policy "
+                f"{path} does not fit {type(policy).__name__}: {'; '.join(wrong)}. The checkpoint is of another policy "
                 "or of other features; its own are in the config.json beside it."
             )
-        for name, stored in names.items():
-            put(targets[name], file.get_tensor(stored))
+        for name, tensor in saved.items():
+            tensor.fill(targets[name])
 
 
 def weights_name(policy: torch.nn.Module) -> str:
@@ -120,21 +133,24 @@ def _check_names(optimizers: Mapping[str, Any], folder: Path) -> None:
         )
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, folder: Path) -> None:
+def _load_optimizer(
+    optimizer: torch.optim.Optimizer, folder: Path, tensors: Mapping[str, Saved] | None, name_in_parts: str
+) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
-    def place(number: int, name: str, value: torch.Tensor) -> torch.Tensor:
+    def place(number: int, name: str, saved: Saved) -> torch.Tensor:
         if number >= len(parameters):
             raise CheckpointError(f"{folder} has state of parameter {number}, the optimizer has {len(parameters)}.")
         parameter = parameters[number]
-        if value.ndim and value.shape != parameter.shape:
+        if saved.shape and saved.shape != tuple(parameter.shape):
             raise CheckpointError(
-                f"{folder}: {name} of parameter {number} is {tuple(value.shape)}, the parameter is "
+                f"{folder}: {name} of parameter {number} is {saved.shape}, the parameter is "
                 f"{tuple(parameter.shape)}. The checkpoint is of another policy or of other features."
             )
-        return placed_like(value, parameter) if value.ndim else value.clone()
+        return saved.like(parameter) if saved.shape else saved.read().clone()
 
-    optimizer.load_state_dict(load_optimizer_state(optimizer.state_dict(), folder, place=place))
+    where = {} if tensors is None else {"tensors": tensors, "of": name_in_parts}
+    optimizer.load_state_dict(load_optimizer_state(optimizer.state_dict(), folder, place=place, **where))
 
 
 def _load_schedule(schedule: torch.optim.lr_scheduler.LRScheduler | None, folder: Path) -> None:
@@ -174,12 +190,13 @@ def _load_average(ema: Any, policy: torch.nn.Module, checkpoint: Path) -> None:
         ema.num_updates = 0
         return
     averages = average_by_weight(policy, ema.shadow)
-    weights = checkpoint / PRETRAINED_EMA_DIR / weights_name(policy)
-    with open_tensors(weights) as file:
-        if absent := sorted(averages.keys() - set(file.keys())):
+    parts = checkpoint / SHARDED_DIR / AVERAGE
+    weights = parts if parts.is_dir() else checkpoint / PRETRAINED_EMA_DIR / weights_name(policy)
+    with open_saved(weights) as saved:
+        if absent := sorted(averages.keys() - saved.keys()):
             raise CheckpointError(f"{weights} does not fit the average: {len(absent)} missing: {_some(absent)}.")
         for name, average in averages.items():
-            put(average, file.get_tensor(name))
+            saved[name].fill(average)
     ema.num_updates = int(json.loads(path.read_text())["num_updates"])
 
 

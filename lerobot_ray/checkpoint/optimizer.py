@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lerobot_ray.checkpoint.tensors import open_tensors, write_tensors
+from lerobot_ray.checkpoint.saved import Saved, open_saved
+from lerobot_ray.checkpoint.tensors import write_tensors
 from lerobot_ray.core.errors import CheckpointError
 
 STATE_NAME = "optimizer_state.safetensors"
@@ -33,7 +35,7 @@ IMPLEMENTATION = ("foreach", "fused", "capturable", "differentiable")
 OptimizerState = dict[str, Any]
 """What `torch.optim.Optimizer.state_dict()` returns: `state` by parameter number, `param_groups`."""
 
-Place = Callable[[int, str, torch.Tensor], torch.Tensor]
+Place = Callable[[int, str, Saved], torch.Tensor]
 """(parameter number, "exp_avg", the saved tensor) -> the tensor to load, on its device, in this rank's part."""
 
 _KIND = ("betas", "momentum", "alpha", "rho", "lr_decay", "decoupled_weight_decay")
@@ -54,29 +56,50 @@ def state_folder(training_state: Path, name: str) -> Path:
 
 def save_optimizer_state(state: OptimizerState, folder: Path) -> None:
     """Write one optimizer's state dict. Tensors may be on any device; they are written contiguous, from host memory."""
-    folder.mkdir(parents=True, exist_ok=True)
+    save_groups(state, folder)
     tensors = {
-        f"state/{number}/{name}": value.detach().cpu().contiguous()
+        key_of(number, name): value.detach().cpu().contiguous()
         for number, entries in state["state"].items()
         for name, value in entries.items()
     }
     write_tensors(tensors, folder / STATE_NAME)
+
+
+def save_groups(state: OptimizerState, folder: Path) -> None:
+    """Write the hyper-parameters alone."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / GROUPS_NAME).write_text(json.dumps([_plain(group) for group in state["param_groups"]], indent=4))
 
 
-def load_optimizer_state(fresh: OptimizerState, folder: Path, *, place: Place | None = None) -> OptimizerState:
-    """The saved state, shaped like `fresh`, the state dict of the optimizer it is for. Reads one tensor at a time."""
+def key_of(number: int, name: str, *, of: str = "state") -> str:
+    """What a tensor is called in a file. `of`: the optimizer, where several share a file."""
+    return f"{of}/{number}/{name}"
+
+
+def load_optimizer_state(
+    fresh: OptimizerState,
+    folder: Path,
+    *,
+    place: Place | None = None,
+    tensors: Mapping[str, Saved] | None = None,
+    of: str = "state",
+) -> OptimizerState:
+    """The saved state, shaped like `fresh`, the state dict of the optimizer it is for. Reads one tensor at a time.
+
+    `tensors` are those of the checkpoint, opened, with `of` in front of their keys, where the folder has none.
+    """
     try:
         groups = json.loads((folder / GROUPS_NAME).read_text())
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} holds no optimizer state ({GROUPS_NAME} is missing).") from error
     _check_groups(groups, fresh["param_groups"], folder / GROUPS_NAME)
     state: dict[int, dict[str, torch.Tensor]] = {}
-    with open_tensors(folder / STATE_NAME) as file:
-        for key in file.keys():  # noqa: SIM118  not a mapping
-            _, number, name = key.split("/", 2)
-            tensor = file.get_tensor(key)
-            state.setdefault(int(number), {})[name] = place(int(number), name, tensor) if place else tensor.clone()
+    with open_saved(folder / STATE_NAME) if tensors is None else nullcontext(tensors) as found:
+        for key, saved in found.items():
+            owner, number, name = key.split("/", 2)
+            if owner == of:
+                loaded = place(int(number), name, saved) if place else saved.read().clone()
+                state.setdefault(int(number), {})[name] = loaded
     merged = [
         {key: _like(group[key], value) if _is_loaded(key, group) else value for key, value in current.items()}
         | {key: value for key, value in group.items() if key == "initial_lr"}

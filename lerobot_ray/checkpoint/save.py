@@ -6,6 +6,8 @@ pretrained_model/         config.json, model.safetensors, both processors with t
 pretrained_model_ema/     the same with averaged weights; only with an average
 training_state/           training_step.json, lerobot_ray_state.json, rng_state.safetensors, optimizer and schedule
                           (in sub-folders when there are several), grad_scaler_state.json, ema_state.json
+
+Of a snapshot in parts the weights and the optimizer's tensors are not among them; `sharded` writes those.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 
 import torch
 
-from lerobot_ray.checkpoint.optimizer import save_optimizer_state, save_scheduler_state, state_folder
+from lerobot_ray.checkpoint.optimizer import save_groups, save_optimizer_state, save_scheduler_state, state_folder
 from lerobot_ray.checkpoint.rng import RNG_NAME
 from lerobot_ray.checkpoint.snapshot import Snapshot
 from lerobot_ray.checkpoint.state import save_record
@@ -26,7 +28,6 @@ from lerobot_ray.checkpoint.tensors import write_tensors
 from lerobot_ray.config.encode import encode
 from lerobot_ray.config.files import save_train_config
 from lerobot_ray.config.train import TrainConfig
-from lerobot_ray.core.errors import ConfigError
 from lerobot_ray.core.layout import (
     ADAPTER_WEIGHTS_NAME,
     PRETRAINED_DIR,
@@ -54,15 +55,17 @@ def write_snapshot(
     config = dataclasses.replace(config, policy=policy_config)
     model = {"config": config, "policy_config": policy_config, "processors": (preprocessor, postprocessor)}
     model["adapter"] = snapshot.adapter
-    write_policy_folder(folder / PRETRAINED_DIR, snapshot.weights, **model)
+    in_parts = bool(snapshot.parts)
+    write_policy_folder(folder / PRETRAINED_DIR, None if in_parts else snapshot.weights, **model)
     if snapshot.ema is not None:
-        write_policy_folder(folder / PRETRAINED_EMA_DIR, {**snapshot.weights, **snapshot.ema.weights}, **model)
+        averaged = None if in_parts else {**snapshot.weights, **snapshot.ema.weights}
+        write_policy_folder(folder / PRETRAINED_EMA_DIR, averaged, **model)
     _write_training_state(snapshot, folder / TRAINING_STATE_DIR)
 
 
 def write_policy_folder(
     folder: Path,
-    weights: Mapping[str, torch.Tensor],
+    weights: Mapping[str, torch.Tensor] | None,
     *,
     config: TrainConfig,
     policy_config: Any,
@@ -71,34 +74,29 @@ def write_policy_folder(
 ) -> None:
     """A folder that `--policy.path` takes, here and in LeRobot, and that is pushed to the Hub as it is.
 
-    `adapter`: the weights are an adapter's, with these settings.
+    `adapter`: the weights are an adapter's, with these settings. Without `weights` they are still to come.
     """
     folder.mkdir(parents=True)
     save_config(policy_config, folder)
     if adapter is not None:
         write_settings(adapter, folder)
-    write_tensors(weights, folder / (WEIGHTS_NAME if adapter is None else ADAPTER_WEIGHTS_NAME))
+    if weights is not None:
+        write_tensors(weights, folder / weights_file_name(adapter))
     for processor in processors:
         processor.save_pretrained(folder)
     save_train_config(config, folder)
 
 
-def check_format(checkpoint_format: str) -> None:
-    """ConfigError for a format that is not written here. Call at start-up."""
-    if checkpoint_format != "safetensors":
-        raise ConfigError(
-            f"checkpoint_format={checkpoint_format}: torch's distributed format keeps its index and its tensors in "
-            "pickles, which can run code when they are opened, so it is not written here. Use "
-            "checkpoint_format=safetensors: sharded runs save whole tensors, gathered one at a time, and resume on any "
-            "number of workers."
-        )
+def weights_file_name(adapter: Mapping[str, Any] | None) -> str:
+    """The file of a policy folder that holds what is trained."""
+    return WEIGHTS_NAME if adapter is None else ADAPTER_WEIGHTS_NAME
 
 
 def _write_training_state(snapshot: Snapshot, folder: Path) -> None:
     save_record(snapshot.record, folder)
     write_tensors(snapshot.rng, folder / RNG_NAME)
     for name, state in snapshot.optimizers.items():
-        save_optimizer_state(state, state_folder(folder, name))
+        (save_groups if snapshot.parts else save_optimizer_state)(state, state_folder(folder, name))
     for name, schedule in snapshot.schedules.items():
         save_scheduler_state(schedule, state_folder(folder, name))
     if snapshot.scaler is not None:

@@ -1,20 +1,27 @@
-"""What a checkpoint needs, copied to host memory between two steps. The loop waits for this and for nothing else."""
+"""What a checkpoint needs, copied to host memory between two steps. The loop waits for this and for nothing else.
+
+Whole: tensors are gathered, one at a time, into the first rank's memory. In parts: every rank copies what it has, and
+nothing is sent.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from lerobot_ray.checkpoint.optimizer import OptimizerState, portable
+from lerobot_ray.checkpoint.optimizer import OptimizerState, key_of, portable
 from lerobot_ray.checkpoint.rng import rng_state
+from lerobot_ray.checkpoint.shares import own_parts
 from lerobot_ray.checkpoint.state import RunRecord
-from lerobot_ray.checkpoint.tensors import HostCopies, is_in_parts
+from lerobot_ray.checkpoint.tensors import HostCopies, Part, is_in_parts
 from lerobot_ray.policies.adapters.attach import adapter_of
 
 COMPILED_PREFIX = "_orig_mod."
+MODEL, AVERAGE, OPTIMIZERS = "model", "ema", "optimizer"
+"""What there are parts of: folders of a checkpoint in parts."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,10 @@ class EmaState:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run at one step, whole and in host memory: nothing in it changes while training goes on."""
+    """A run at one step, in host memory: nothing in it changes while training goes on.
+
+    In parts, `weights`, the state of `optimizers` and the weights of `ema` are empty, and `parts` has this rank's.
+    """
 
     record: RunRecord
     weights: dict[str, torch.Tensor]
@@ -39,6 +49,8 @@ class Snapshot:
     rng: dict[str, torch.Tensor]
     adapter: dict[str, Any] | None = None
     """The settings of the adapter whose weights these are; None: they are a whole policy's."""
+    rank: int = 0
+    parts: dict[str, dict[str, Part]] = field(default_factory=dict)
 
     @property
     def num_bytes(self) -> int:
@@ -46,6 +58,8 @@ class Snapshot:
         return sum(tensor.nbytes for tensor in self._tensors())
 
     def _tensors(self) -> Iterable[torch.Tensor]:
+        for parts in self.parts.values():  # the ranks write about as much each
+            yield from (part.tensor for part in parts.values() for _ in range(self.record.world_size))
         yield from self.weights.values()
         for optimizer in self.optimizers.values():
             for entries in optimizer["state"].values():
@@ -64,31 +78,51 @@ def take_snapshot(
     record: RunRecord,
     rank: int,
     copies: HostCopies | None = None,
+    in_parts: bool = False,
 ) -> Snapshot | None:
-    """Collective: every rank calls this. The run as it is now; None on all ranks but the first.
+    """Collective: every rank calls this. The run as it is now.
 
-    `ema` has `shadow` (parameter name -> tensor), `num_updates` and `config`. Tensors in parts are gathered one at a
-    time. A snapshot takes as much host memory as the checkpoint will take on disk: wait for the writer first, and there
-    is one at a time.
+    `ema` has `shadow` (parameter name -> tensor), `num_updates` and `config`. Whole, it is None on all ranks but the
+    first, and takes as much host memory there as the checkpoint will take on disk; `in_parts`, every rank has one, of
+    what it has. Wait for the writer first, and there is one at a time.
     """
-    copies = copies or HostCopies(keeps=rank == 0)
+    copies = copies or HostCopies(keeps=rank == 0 or in_parts)
     copies.begin()
-    weights = copies.of(saved_weights(policy))
     adapter = adapter_of(policy)
-    states = {name: _optimizer_state(optimizer, copies) for name, optimizer in optimizers.items()}
-    average = copies.of(average_by_weight(policy, ema.shadow)) if ema is not None else {}
+    weights = saved_weights(policy)
+    average = average_by_weight(policy, ema.shadow) if ema is not None else {}
+    entries = {name: _entries(optimizer) for name, optimizer in optimizers.items()}
+    parts: dict[str, dict[str, Part]] = {}
+    if in_parts:
+        of_optimizers = {
+            key_of(number, entry, of=name): tensor
+            for name, tensors in entries.items()
+            for (number, entry), tensor in tensors.items()
+        }
+        kinds = {MODEL: weights, OPTIMIZERS: of_optimizers} | ({AVERAGE: average} if ema is not None else {})
+        is_sharded = any(is_in_parts(tensor) for tensor in weights.values())
+        for kind, tensors in kinds.items():
+            alone = _not_alike(tensors, is_sharded=is_sharded, has_buffers=kind == MODEL)
+            own = own_parts(tensors, rank=rank, world_size=record.world_size, of_first=alone)
+            parts[kind] = copies.of_parts(own)
+        weights, average, entries = {}, {}, {name: {} for name in entries}
+    else:
+        weights, average = copies.of(weights), copies.of(average)
+        entries = {name: copies.of(tensors) for name, tensors in entries.items()}
     if not copies.keeps:
         return None
     copies.arrived()
     return Snapshot(
         record=record,
         weights=weights,
-        optimizers=states,
+        optimizers={name: _optimizer_state(optimizer, entries[name]) for name, optimizer in optimizers.items()},
         schedules={name: schedule.state_dict() for name, schedule in schedules.items()},
         ema=EmaState(average, ema.num_updates, ema.config) if ema is not None else None,
         scaler=scaler.state_dict() if scaler is not None and scaler.is_enabled() else None,
         rng=rng_state(),
         adapter=dict(adapter.settings) if adapter is not None else None,
+        rank=rank,
+        parts=parts,
     )
 
 
@@ -127,19 +161,33 @@ def identity_of(tensor: torch.Tensor) -> tuple[Any, ...]:
     return (storage, tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype)
 
 
-def _optimizer_state(optimizer: torch.optim.Optimizer, copies: HostCopies) -> OptimizerState:
-    state = portable(optimizer.state_dict())
-    entries = {
+def _not_alike(tensors: Mapping[str, torch.Tensor], *, is_sharded: bool, has_buffers: bool) -> set[str]:
+    """Tensors that no gradient keeps alike on all ranks: buffers, and under sharding what is left whole."""
+    if is_sharded:
+        return {name for name, tensor in tensors.items() if not is_in_parts(tensor)}
+    return {name for name, tensor in tensors.items() if has_buffers and not isinstance(tensor, torch.nn.Parameter)}
+
+
+def _entries(optimizer: torch.optim.Optimizer) -> dict[tuple[int, str], torch.Tensor]:
+    """(parameter number, "exp_avg") -> tensor, in an order that all ranks have."""
+    state = optimizer.state_dict()["state"]
+    return {
         (number, name): value if isinstance(value, torch.Tensor) else torch.tensor(value)
-        for number in sorted(state["state"])
-        for name, value in sorted(state["state"][number].items())
+        for number in sorted(state)
+        for name, value in sorted(state[number].items())
         if value is not None
     }
+
+
+def _optimizer_state(
+    optimizer: torch.optim.Optimizer, entries: Mapping[tuple[int, str], torch.Tensor]
+) -> OptimizerState:
+    """The state dict with these copies as its state."""
     copied: dict[int, dict[str, torch.Tensor]] = {}
-    for (number, name), tensor in copies.of(entries).items():
+    for (number, name), tensor in entries.items():
         copied.setdefault(number, {})[name] = tensor
     groups = [
         {key: value.item() if isinstance(value, torch.Tensor) else value for key, value in group.items()}
-        for group in state["param_groups"]
+        for group in portable(optimizer.state_dict())["param_groups"]
     ]
     return {"state": copied, "param_groups": groups}

@@ -1,23 +1,22 @@
-"""Tensors in safetensors files, and the two ways between a file and a tensor that may be in parts on several ranks.
+"""Tensors that may be in parts on several ranks: made whole, filled, copied to host memory, written to a file.
 
 A tensor in parts is torch's DTensor. `whole` gathers it, `put` fills it from a whole one; both take one tensor at a
-time, so that no device ever holds more of a model than its part and the largest tensor.
+time, so that no device ever holds more of a model than its part and the largest tensor. `local_part` is what a rank has
+of it, for which nothing is sent.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor, distribute_tensor
-
-from lerobot_ray.core.errors import CheckpointError
 
 # Without it (torch before 2.7) the parts are sent by the first rank: slower, and every rank must still call it.
 _CUT_LOCALLY: dict[str, Any] = (
@@ -25,24 +24,32 @@ _CUT_LOCALLY: dict[str, Any] = (
 )
 
 
-def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
     """A safetensors file that whoever may read the folder may read: the library's own are for their owner alone."""
     path.touch()
     mode = path.stat().st_mode
-    save_file(dict(tensors), path)
+    save_file(dict(tensors), path, metadata)
     path.chmod(mode)
 
 
-@contextmanager
-def open_tensors(path: Path) -> Iterator[Any]:
-    """The opened file: `keys()`, `get_tensor(key)`, `get_slice(key)`. CheckpointError when it is no such file."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is not there, so the checkpoint is not whole. Resume from another.") from error
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} cannot be read ({error}). Resume from an earlier checkpoint.") from error
+@dataclass(frozen=True)
+class Part:
+    """A box of a tensor: all of it, or what one rank has."""
+
+    tensor: torch.Tensor
+    offsets: tuple[int, ...]
+    """Where the box begins in the whole tensor."""
+    whole_shape: tuple[int, ...]
+
+
+def local_part(tensor: torch.Tensor) -> Part:
+    """What this rank has of a tensor, detached and not copied."""
+    tensor = tensor.detach()
+    shape = tuple(tensor.shape)
+    if not isinstance(tensor, DTensor):
+        return Part(tensor, (0,) * len(shape), shape)
+    (chunk,) = tensor.__create_chunk_list__()  # the protocol between DTensor and torch.distributed.checkpoint
+    return Part(tensor.to_local(), tuple(chunk.offsets), shape)
 
 
 def is_in_parts(tensor: torch.Tensor) -> bool:
@@ -71,16 +78,6 @@ def put(target: torch.Tensor, value: torch.Tensor) -> None:
     target.to_local().copy_(cut.to_local())
 
 
-def placed_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A copy of a whole `value` on the device of `like`, and in parts as that is.
-
-    Always a copy: what is read from a file is a view of the file, which may be removed.
-    """
-    copy = torch.empty_like(like.detach(), dtype=value.dtype)
-    put(copy, value)
-    return copy
-
-
 class HostCopies:
     """Copies tensors to host memory, one call each; the copies are only there after `arrived`.
 
@@ -105,6 +102,15 @@ class HostCopies:
             gathered = whole(tensor)
             if self.keeps:
                 copies[name] = self._copy(gathered, (self._calls, name))
+        self._calls += 1
+        return copies
+
+    def of_parts(self, parts: Mapping[Any, Part]) -> dict[Any, Part]:
+        """A copy of each; nothing is sent between ranks."""
+        copies = {
+            name: dataclasses.replace(part, tensor=self._copy(part.tensor, (self._calls, name)))
+            for name, part in parts.items()
+        }
         self._calls += 1
         return copies
 

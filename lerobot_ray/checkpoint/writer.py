@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import shutil
 import threading
@@ -11,7 +12,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from lerobot_ray.checkpoint.commit import complete_checkpoints, new_checkpoint, step_name, sweep
+from lerobot_ray.checkpoint.commit import Entries, complete_checkpoints, new_checkpoint, step_name, sweep
+from lerobot_ray.checkpoint.in_flight import InFlight
 from lerobot_ray.checkpoint.retention import Retention, note_score
 from lerobot_ray.checkpoint.snapshot import Snapshot
 from lerobot_ray.core.errors import CheckpointError
@@ -25,8 +27,9 @@ _MB = 1e6
 class CheckpointWriter:
     """Lives on rank 0 from start-up to the end of the run; no other writer of the same run may be alive.
 
-    `write` fills an open checkpoint folder; `after_commit` gets the finished one, still in the thread. What either
-    raises comes out of the next `submit`, `check`, `wait` or `close`.
+    `write` fills an open checkpoint folder and returns what others have written and hashed there, if any;
+    `after_commit` gets the finished one, still in the thread. What either raises comes out of the next `submit`,
+    `check`, `wait` or `close`.
     """
 
     def __init__(
@@ -34,39 +37,35 @@ class CheckpointWriter:
         run_dir: Path,
         *,
         total_steps: int,
-        write: Callable[[Snapshot, Path], None],
+        write: Callable[[Snapshot, Path], Entries | None],
         after_commit: Callable[[Path], None] | None = None,
         retention: Retention | None = None,
         may_remove: Callable[[Path], bool] = lambda _: True,
+        mark: str | None = None,
     ) -> None:
-        """`may_remove` says no to an old checkpoint that somebody still reads; it is asked again later."""
+        """`may_remove` says no to an old checkpoint that somebody still reads; it is asked again later.
+
+        `mark` tells the other ranks of this start the folder to write into.
+        """
         self._run_dir, self._total_steps = Path(run_dir), total_steps
         self._write, self._after_commit = write, after_commit
         self._retention, self._may_remove = retention or Retention(), may_remove
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
+        self._mark = mark
+        self._in_flight = InFlight("checkpoint")
         self._scores_lock = threading.Lock()
         sweep(self._run_dir)
 
     def submit(self, snapshot: Snapshot) -> None:
         """Begin to write `snapshot`, once the one before is written. Takes the snapshot over."""
-        self.wait()
-        self._thread = threading.Thread(target=self._save, args=(snapshot,), name="checkpoint")
-        self._thread.start()
+        self._in_flight.submit(functools.partial(self._save, snapshot))
 
     def check(self) -> None:
         """Raise what a finished save met; waits for nothing."""
-        if self._thread is None or not self._thread.is_alive():
-            self.wait()
+        self._in_flight.check()
 
     def wait(self) -> None:
         """Until nothing is in flight. Before a snapshot is taken it keeps host memory at one of them."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+        self._in_flight.wait()
 
     def close(self) -> None:
         """The last save is awaited, and what it met is raised."""
@@ -81,18 +80,18 @@ class CheckpointWriter:
         started = time.monotonic()
         step = snapshot.record.step
         final = self._run_dir / CHECKPOINTS_DIR / step_name(step, self._total_steps)
+        hashed: Entries = {}
         try:
-            try:
-                with new_checkpoint(self._run_dir, step, total_steps=self._total_steps) as folder:
-                    self._write(snapshot, folder)
-            except (OSError, SafetensorError) as error:
-                raise CheckpointError(self._what_failed(final, error, snapshot.num_bytes)) from error
-            logger.info("checkpoint of step %d written in %.1f s: %s", step, time.monotonic() - started, final)
-            if self._after_commit is not None:
-                self._after_commit(final)
-            self.remove_old()
-        except BaseException as error:
-            self._error = error
+            with new_checkpoint(
+                self._run_dir, step, total_steps=self._total_steps, mark=self._mark, hashed=hashed
+            ) as folder:
+                hashed.update(self._write(snapshot, folder) or {})
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(self._what_failed(final, error, snapshot.num_bytes)) from error
+        logger.info("checkpoint of step %d written in %.1f s: %s", step, time.monotonic() - started, final)
+        if self._after_commit is not None:
+            self._after_commit(final)
+        self.remove_old()
 
     def _what_failed(self, final: Path, error: Exception, needed: int) -> str:
         free = shutil.disk_usage(self._run_dir).free

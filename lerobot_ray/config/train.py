@@ -105,7 +105,7 @@ class TrainConfig:
     """The checkpoint folder that `resume` continues. Found from `config_path`; not a flag."""
 
     checkpoint_format: Literal["safetensors", "dcp", "safetensors_dcp"] = field(default="safetensors", metadata=NEWER)
-    """How sharded weights are stored: whole files, torch's distributed format, or both."""
+    """How checkpoints are stored: whole files, in parts that each worker writes its own of, or weights both ways."""
     parallelism: ParallelismConfig = field(default_factory=ParallelismConfig, metadata=NEWER)
     accelerator: AcceleratorConfig = field(default_factory=AcceleratorConfig, metadata=NEWER)
     ema: EmaConfig = field(default_factory=EmaConfig, metadata=NEWER)

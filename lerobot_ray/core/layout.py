@@ -36,6 +36,8 @@ TRAINING_STATE_DIR = "training_state"
 TRAINING_STEP_NAME = "training_step.json"
 OWN_STATE_NAME = "lerobot_ray_state.json"
 """Where our run stands, in `training_state` beside LeRobot's `training_step.json`."""
+SHARDED_DIR = "sharded"
+"""Ours: what each rank of a run has saved of the tensors, in checkpoints that are written in parts."""
 
 
 def next_file(chunk_index: int, file_index: int, *, chunks_size: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from lerobot_ray.core.layout import (
     CONFIG_NAME,
     OWN_CONFIG_NAME,
     PRETRAINED_DIR,
+    SHARDED_DIR,
     TRAIN_CONFIG_NAME,
     TRAINING_STATE_DIR,
     TRAINING_STEP_NAME,
@@ -138,6 +139,8 @@ def _problem(place: Place, what: Wanted, repo_id: str, name: str) -> str:
     if what == "config":
         return "" if place.has(inside + TRAIN_CONFIG_NAME) else f"{place.folder} of {repo_id} has no config of a run."
     has_weights = place.has(inside + WEIGHTS_NAME) or place.has(inside + ADAPTER_WEIGHTS_NAME)
+    if what == "checkpoint":  # a resume reads parts as well
+        has_weights |= any(path.startswith(f"{place.folder}/{SHARDED_DIR}/") for path in place.files)
     if not place.has(inside + CONFIG_NAME) or not has_weights:
         return f"{place.folder or 'the root'} of {repo_id} holds no whole policy."
     if what == "policy":

@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import Literal
 
 from lerobot_ray.checkpoint.commit import MANIFEST_NAME
-from lerobot_ray.core.layout import CHECKPOINTS_DIR, CONFIG_NAME, PRETRAINED_DIR, PRETRAINED_EMA_DIR
+from lerobot_ray.core.layout import (
+    ADAPTER_WEIGHTS_NAME,
+    CHECKPOINTS_DIR,
+    CONFIG_NAME,
+    PRETRAINED_DIR,
+    PRETRAINED_EMA_DIR,
+    WEIGHTS_NAME,
+)
 from lerobot_ray.data.audit import AUDIT_DIR
 from lerobot_ray.data.retry import PATIENT, RetryPolicy
 from lerobot_ray.hub.client import HubError, ask
@@ -109,6 +116,11 @@ def push_policy(folder: Path, repo_id: str, *, beside: Files, patience: Patience
     """
     patience = patience or Patience()
     files: dict[str, Path | bytes] = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
+    if WEIGHTS_NAME not in files and ADAPTER_WEIGHTS_NAME not in files:
+        raise HubError(
+            f"{folder} has no weights to publish: its checkpoint holds them in parts. Write a copy with whole files "
+            f"first: python -m lerobot_ray.convert {folder.parent} --output=FOLDER"
+        )
     files.update(beside)
     there = {path: entry for path, entry in _list(repo_id, "main", [""], patience).items() if "/" not in path}
     changed = {path: file for path, file in files.items() if not is_same(file, there.get(path))}

@@ -54,7 +54,9 @@ class Beside:
         board: Any,
         audit: AuditWriter | None,
         held_out: HeldOut | None,
+        mark: str = "parts",
     ) -> None:
+        """Collective: every rank calls this. `mark` is this start's, the same on all ranks."""
         self._setup, self._learner, self._batching = setup, learner, batching
         self._batches = batches
         self._pulse = pulse
@@ -70,6 +72,7 @@ class Beside:
             world_size=world_size,
             after_commit=self._checkpoint_complete,
             may_remove=lambda path: all(place.may_remove(path) for place in self._places),
+            mark=mark,
         )
         self._outcome: Outcome | None = None
         self._window = _Window(state.step)

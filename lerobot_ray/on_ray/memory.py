@@ -36,7 +36,9 @@ def num_parameters(setup: RunSetup) -> int | None:
     policy: Any = setup.config.policy
     folder = setup.resume_from / PRETRAINED_DIR if setup.resume_from else policy.pretrained_path
     if folder:
-        return _parameters_in_file(Path(folder) / WEIGHTS_NAME)
+        count = _parameters_in_file(Path(folder) / WEIGHTS_NAME)
+        if count is not None or setup.resume_from is None:  # a checkpoint in parts has no such file
+            return count
     built = outline(setup)
     return None if built is None else sum(parameter.numel() for parameter in built.parameters())
 

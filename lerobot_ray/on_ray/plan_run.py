@@ -7,7 +7,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from lerobot_ray.checkpoint.save import check_format
 from lerobot_ray.config.parallel import replicas_and_shards
 from lerobot_ray.config.train import TrainConfig, global_batch
 from lerobot_ray.core.errors import ConfigError
@@ -36,7 +35,6 @@ def plan_run(
     assert config.output_dir is not None
     output_dir = config.output_dir
     refuse_what_is_not_built(config)
-    check_format(config.checkpoint_format)
     replicas_and_shards(config.parallelism, world_size)
     seed = config.seed or 0
     config = _with_features(config, metadata, device)

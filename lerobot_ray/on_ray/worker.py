@@ -189,6 +189,7 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> int | Non
             board=board,
             audit=AuditWriter(setup.output_dir, start.attempt, rank=rank) if start.attempt else None,
             held_out=_held_out(setup, rank, world_size, device),
+            mark=start.name[:8],
         ) as beside:
             settings = LoopSettings(
                 steps=config.steps,

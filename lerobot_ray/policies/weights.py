@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lerobot_ray.core.errors import PolicyError
-from lerobot_ray.core.layout import CONFIG_NAME, WEIGHTS_NAME
+from lerobot_ray.core.layout import CONFIG_NAME, SHARDED_DIR, WEIGHTS_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -139,5 +139,10 @@ def _what_is_there(folder: Path) -> str:
         return f"There is no folder {folder}."
     names = sorted(os.listdir(folder))
     adapter = " It holds an adapter: set policy.use_peft=true." if "adapter_model.safetensors" in names else ""
+    if (folder.parent / SHARDED_DIR).is_dir():
+        return (
+            f"The checkpoint holds its weights in parts only (checkpoint_format=dcp): python -m lerobot_ray.convert "
+            f"{folder.parent} --output=FOLDER writes a copy with whole files."
+        )
     holds = ", ".join(names[:_SHOWN_KEYS]) or "nothing"
     return f"A policy folder holds {CONFIG_NAME} and {WEIGHTS_NAME}; this one holds {holds}.{adapter}"

@@ -13,8 +13,11 @@ import torch
 from lerobot_ray.checkpoint.commit import new_checkpoint
 from lerobot_ray.checkpoint.load import load_training_state
 from lerobot_ray.checkpoint.save import write_snapshot
+from lerobot_ray.checkpoint.sharded import PartWriter, write_sharded
 from lerobot_ray.checkpoint.snapshot import take_snapshot
 from lerobot_ray.checkpoint.state import RunRecord
+from lerobot_ray.checkpoint.together import Together
+from lerobot_ray.checkpoint.writer import CheckpointWriter
 from lerobot_ray.config.dataset import DatasetConfig
 from lerobot_ray.config.ema import EmaConfig
 from lerobot_ray.config.optim import CosineDecayWithWarmupSchedulerConfig
@@ -97,8 +100,8 @@ class Run:
             dataset={"repo_id": "tests/toy", "selection": "abc"},
         )
 
-    def snapshot(self):
-        return take_snapshot(**self.parts(), record=self.record(), rank=self.rank)
+    def snapshot(self, *, in_parts=False):
+        return take_snapshot(**self.parts(), record=self.record(), rank=self.rank, in_parts=in_parts)
 
     def write(self):
         """What a CheckpointWriter calls."""
@@ -114,6 +117,23 @@ class Run:
             with new_checkpoint(run_dir, self.step, total_steps=TOTAL_STEPS) as folder:
                 self.write()(snapshot, folder)
         return run_dir / "checkpoints" / f"{self.step:06d}"
+
+    def writer_of_parts(self, run_dir: Path, *, has_whole: bool = False, mark: str = "start"):
+        """Collective. This rank's; `submit` takes `snapshot(in_parts=True)`."""
+        together = Together(rank=self.rank, world_size=self.world_size)
+        if self.rank:
+            return PartWriter(run_dir, total_steps=TOTAL_STEPS, mark=mark, together=together)
+        pre, post = self.processors
+        write = functools.partial(
+            write_sharded,
+            together=together,
+            has_whole=has_whole,
+            config=self.config,
+            policy_config=self.policy.config,
+            preprocessor=pre,
+            postprocessor=post,
+        )
+        return CheckpointWriter(run_dir, total_steps=TOTAL_STEPS, write=write, mark=mark)
 
     def load(self, checkpoint: Path) -> None:
         """Collective."""

@@ -7,12 +7,10 @@ import torch
 from safetensors.torch import load_file
 
 from lerobot_ray.checkpoint.commit import verify
-from lerobot_ray.checkpoint.save import check_format
 from lerobot_ray.checkpoint.snapshot import named_weights, take_snapshot
 from lerobot_ray.checkpoint.tensors import HostCopies
 from lerobot_ray.config.files import load_train_config
 from lerobot_ray.config.optim import MultiAdamConfig
-from lerobot_ray.core.errors import ConfigError
 from lerobot_ray.engine.optim import build_optimizers
 from lerobot_ray.policies.config_file import read_config
 from lerobot_ray.policies.registry import policy_class_of
@@ -163,9 +161,3 @@ def test_of_shared_tensors_one_name_is_kept_and_compiled_names_are_plain():
     model["b"].weight = model["a"].weight
     assert set(named_weights(model)) == {"a.weight", "a.bias", "b.bias"}
     assert set(named_weights(torch.compile(model, backend="eager"))) == {"a.weight", "a.bias", "b.bias"}
-
-
-def test_a_format_that_needs_pickles_is_refused():
-    check_format("safetensors")
-    with pytest.raises(ConfigError, match="pickles"):
-        check_format("safetensors_dcp")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from lerobot_ray.checkpoint.commit import verify
 from lerobot_ray.checkpoint.save import SCALER_NAME
 from tests.data.progress import write_progress
 from tests.make_dataset import make_dataset
@@ -114,7 +115,12 @@ def two(one, root, tmp_path_factory) -> Path:
     flags_of = {name: flags for name, (flags, _) in TWO.items()} | HALF_PRECISION
     cases = {name: case(root, folder / name, flags, batch_size=4) for name, flags in flags_of.items()}
     half = [f"--steps={HALF}"]
-    for name, first, second in (("to shards", [], [SHARDED]), ("to copies", [SHARDED], [])):
+    changing = (
+        ("to shards", [], [SHARDED]),
+        ("to copies", [SHARDED], []),
+        ("in parts", [SHARDED, "--checkpoint_format=dcp", "--save_freq=1"], ["--checkpoint_format=safetensors_dcp"]),
+    )
+    for name, first, second in changing:
         for part, flags in ((1, first + half), (2, second)):
             cases[f"{name} {part}"] = case(root, folder / name, [EMA, *flags], batch_size=4)
     run_in_one_start(cases, num_workers=2)
@@ -172,9 +178,19 @@ def test_fp16_finds_its_loss_scale_and_trains_copied_and_sharded_alike(two):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["to shards", "to copies"])
+@pytest.mark.parametrize("name", ["to shards", "to copies", "in parts"])
 def test_a_checkpoint_goes_on_copied_or_sharded(one, two, name):
     assert_equal_to_rounding(two / name, one / "base")
+
+
+@pytest.mark.slow
+def test_parts_are_of_both_workers_and_weights_are_whole_where_they_are_read(two):
+    run = two / "in parts"
+    for step, is_whole in ((1, False), (HALF, True), (STEPS, True)):
+        assert len(list((checkpoint(run, step) / "sharded" / "optimizer").iterdir())) == 2
+        assert (checkpoint(run, step) / "pretrained_model" / "model.safetensors").exists() == is_whole
+        assert not list(checkpoint(run, step).rglob("optimizer_state.safetensors"))
+        verify(checkpoint(run, step))
 
 
 @pytest.mark.slow

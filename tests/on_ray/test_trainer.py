@@ -33,7 +33,6 @@ REFUSED = {
         ['--policy.input_features={"observation.images.top": {"type": "VISUAL", "shape": [3, 64, 96]}}'],
         "observation.images.top",
     ),
-    "torch's distributed format": (["--checkpoint_format=dcp"], "not written here"),
 }
 
 
