@@ -33,6 +33,6 @@ def write_whole(tensors: Mapping[str, Saved], path: Path) -> None:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
             numbers = tensors[name].read().contiguous().reshape(-1).view(torch.uint8)
-            file.write(memoryview(numbers.numpy()))
+            numbers.numpy().tofile(file)
         if file.tell() != 8 + len(text) + end:
             raise OSError(f"{path} came out as {file.tell()} bytes in place of {8 + len(text) + end}")

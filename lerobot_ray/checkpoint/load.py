@@ -149,8 +149,9 @@ def _load_optimizer(
             )
         return saved.like(parameter) if saved.shape else saved.read().clone()
 
-    where = {} if tensors is None else {"tensors": tensors, "of": name_in_parts}
-    optimizer.load_state_dict(load_optimizer_state(optimizer.state_dict(), folder, place=place, **where))
+    of = "state" if tensors is None else name_in_parts
+    state = load_optimizer_state(optimizer.state_dict(), folder, place=place, tensors=tensors, of=of)
+    optimizer.load_state_dict(state)
 
 
 def _load_schedule(schedule: torch.optim.lr_scheduler.LRScheduler | None, folder: Path) -> None:

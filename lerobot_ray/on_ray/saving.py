@@ -117,7 +117,7 @@ class Saver:
     def _write(self, snapshot: Snapshot, folder: Path) -> Entries | None:
         """Rank 0's side, in the writer's thread."""
         config, setup = self._setup.config, self._setup
-        model = {
+        model: dict[str, Any] = {
             "config": config,
             "policy_config": config.policy,
             "preprocessor": setup.preprocessor,

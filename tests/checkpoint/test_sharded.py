@@ -41,11 +41,13 @@ def free_port() -> int:
 
 
 def save(run, writer):
-    """Collective."""
-    writer.wait()
+    """Collective. Until it is committed, or could not be."""
     torch.distributed.barrier()
     writer.submit(run.snapshot(in_parts=True))
-    writer.wait()
+    try:
+        writer.wait()
+    finally:
+        torch.distributed.barrier()  # the first rank commits when the others have done theirs
 
 
 def _several_ranks(rank, world, port, parallelism, begin, folder):
