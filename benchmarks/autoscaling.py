@@ -1,6 +1,6 @@
 """From a request to the first step on a cluster that has nothing yet: nodes come, training starts, nodes go.
 
-    python benchmarks/autoscaling.py --json out.json
+    python benchmarks/autoscaling.py --json OUT.json    (writes OUT.md beside it)
 
 A real Ray head with Ray's own autoscaler (version 2), whose provider starts raylets on this machine in place of cloud
 machines (`tests/fake_cloud.py`): so the times are those of asking, deciding, joining and starting, without the minutes
@@ -50,6 +50,7 @@ def main() -> None:
     print("\n".join(f"{text:>8}  {what}" for what, text in lines(story)))
     if arguments.json:
         arguments.json.write_text(json.dumps(story, indent=1))
+        arguments.json.with_suffix(".md").write_text(page(story, idle_s=arguments.idle_s, steps=arguments.steps))
 
 
 def tell(folder: Path, *, steps: int, idle_s: float, within_s: float) -> dict[str, Any]:
@@ -136,6 +137,38 @@ def watch(
             return events
         assert time.monotonic() < deadline, f"it did not end in time: {events}\n{log.read_text()}"
         time.sleep(0.2)
+
+
+def page(story: dict[str, Any], *, idle_s: float, steps: int) -> str:
+    """The story as a page."""
+    rows = "\n".join(f"| {what} | {at} |" for what, at in lines(story))
+    waited = "\n".join(line for line in story["log"].splitlines() if line.startswith("waiting for"))
+    return f"""# A cluster grows for a run and shrinks after it
+
+`benchmarks/autoscaling.py --steps={steps} --idle-s={idle_s:g}`, raw numbers in the JSON file of the same name.
+{os.cpu_count()} cores, Ray {ray.__version__}: a real head with Ray's autoscaler (version 2), which starts nodes on this
+machine in place of cloud machines. So a cloud's minutes for a machine are not in here; the nodes share the cores of the
+machine with the run.
+
+The run asks for two workers with an accelerator each, where no node is, and for decode actors, for which nodes that
+train have no CPU left.
+
+| event | since the command |
+| --- | --- |
+{rows}
+
+What the run said meanwhile:
+
+```text
+{waited}
+```
+
+A run that can never fit was told (exit code and message):
+
+```text
+{story["too_large"]}
+```
+"""
 
 
 def lines(story: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """From the submission of a job to its first trained step, what following its log costs, and its driver's memory.
 
-    python benchmarks/job_submission.py [--runs 3] [--phase-s 30] [--json OUT]
+    python benchmarks/job_submission.py [--runs 3] [--phase-s 30] [--json OUT.json]    (writes OUT.md beside it)
 
 Starts a head of its own on this machine. Times the same tiny run as a job (everything `submit` does, from its start to
 the arrival of the first step's line) and as a driver on the same cluster without a job. Then the delay between a line
@@ -14,13 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -41,21 +44,76 @@ def main() -> None:
     parser.add_argument("--phase-s", type=float, default=30.0, help="length of a phase of the long run; there are six")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {"cores": os.cpu_count(), "python": platform.python_version(), "ray": version("ray")}
     with tempfile.TemporaryDirectory() as folder, running_head() as head:
         root = make_dataset(Path(folder) / "toy")
         flags = ["--dataset.repo_id=bench/toy", f"--dataset.root={root}", *TINY_ACT, "--batch_size=4", "--steps=3"]
         flags += ["--log_freq=1", "--mlflow.enable=false"]
-        found["job_first_step_s"] = [first_step(head, ["submit", "--", *flags], folder) for _ in range(arguments.runs)]
-        found["driver_first_step_s"] = [
-            first_step(head, ["train", *flags, "--ray.address=auto"], folder) for _ in range(arguments.runs)
-        ]
-        found.update(following(head, JobServer(head.address)))
-        found.update(long_run(head, flags, folder, phase_s=arguments.phase_s))
+        for part in (
+            lambda: first_steps(head, flags, folder, runs=arguments.runs),
+            lambda: following(head, JobServer(head.address)),
+            lambda: long_run(head, flags, folder, phase_s=arguments.phase_s),
+        ):
+            found.update(part())
+            if arguments.json:
+                arguments.json.write_text(json.dumps(found, indent=1))
+    if arguments.json:
+        arguments.json.with_suffix(".md").write_text(page(found))
     for name, value in found.items():
         print(f"{name:22} {value}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1))
+
+
+def page(found: dict[str, Any]) -> str:
+    """The figures as a page."""
+    apart, together = (
+        statistics.median(phase["ms_per_step"] for phase in found["long_run_phases"] if phase["followed"] == followed)
+        for followed in (False, True)
+    )
+    first, median, last = found["driver_rss_mb_first_median_last"]
+    growth = found["driver_rss_mb_per_1000_steps_in_the_second_half"]
+    phases = ", ".join(
+        f"{phase['ms_per_step']}{' (followed)' if phase['followed'] else ''}" for phase in found["long_run_phases"]
+    )
+    return f"""# What a job costs beside the run
+
+`benchmarks/job_submission.py`, raw numbers in the JSON file of the same name. {found["cores"]} cores, Python
+{found["python"]}, Ray {found["ray"]}, a head of its own on the same machine; a tiny ACT (dim 16, ResNet-18 from
+scratch) on 72 frames, batch 4.
+
+| from the command to the first trained step, warm cluster | seconds |
+| --- | --- |
+| as a job, `lerobot_ray.submit` | {listed(found["job_first_step_s"])} |
+| as a driver on the same cluster, `lerobot_ray.train --ray.address=auto` | {listed(found["driver_first_step_s"])} |
+
+The difference is the submission: checks, uploading the package, an environment and a process for the job.
+
+| following a log | |
+| --- | --- |
+| from a line's printing in the job to its arrival, median | {found["line_delay_s_median"]} s |
+| the longest of them | {found["line_delay_s_most"]} s |
+| {LONG_LOG} lines at once | {found[f"{LONG_LOG}_lines_s"]} s |
+| processor time of who follows, for those | {found[f"{LONG_LOG}_lines_cpu_s"]} s |
+| of the head's dashboard and agent | {found[f"{LONG_LOG}_lines_cpu_of_servers_s"]} s |
+
+A run that logs every step, alternately left alone and followed, in ms per step: {phases}. Medians: {apart:g} alone,
+{together:g} followed.
+
+Memory of the driver over {found["long_run_steps"]} logged steps in {found["long_run_s"]} s: {first} MB after its start,
+{median} MB in the middle, {last} MB at the end; in the second half {growth} MB more per 1000 steps.
+"""
+
+
+def listed(values: list[float]) -> str:
+    return " / ".join(f"{value:g}" for value in values)
+
+
+def first_steps(head: Head, flags: list[str], folder: str, *, runs: int) -> dict[str, object]:
+    """Seconds to the first step, as a job and as a driver, in turn."""
+    jobs, drivers = [], []
+    for _ in range(runs):
+        jobs.append(first_step(head, ["submit", "--", *flags], folder))
+        drivers.append(first_step(head, ["train", *flags, "--ray.address=auto"], folder))
+    return {"job_first_step_s": jobs, "driver_first_step_s": drivers}
 
 
 def first_step(head: Head, words: list[str], folder: str) -> float:
