@@ -45,7 +45,9 @@ def plan_again(job_id: str, overrides: Sequence[str], server: JobServer) -> RayJ
         run_text=run_text if has_file else None,
         python=python_there(server, site),
         output_dir=output_dir,
-        environment=environment_there(config, config.job, site, private=private),
+        environment=environment_there(
+            config, config.job, site, private=private, places=[word.partition("=")[2] for word in words]
+        ),
         metadata={
             **known,
             f"{METADATA}words": json.dumps([*words, *changes]),

@@ -73,7 +73,8 @@ def plan_job(words: Sequence[str]) -> HubJob:
             "push it to a registry, and give --job.image=<registry>/<name>."
         )
     site = Site(name="Hugging Face Jobs")
-    dataset = datasets.plan_dataset(_without_foreign_root(config.dataset), site, storage=job.upload_to)
+    storage = job.upload_to or store_of_runs(config.ray)
+    dataset = datasets.plan_dataset(_without_foreign_root(config.dataset), site, storage=storage)
     fresh_repo = hub_repo.new_repo_id(user, run_name(config))
     tags = list(dict.fromkeys(["lerobot", *job.tags]))
     is_resume = config.resume is True
@@ -103,7 +104,9 @@ def plan_job(words: Sequence[str]) -> HubJob:
     there.policy.tags = list(dict.fromkeys([*(there.policy.tags or []), *tags]))
     there = replace(there, output_dir=None, ray=replace(there.ray, storage_path=store_of_runs(there.ray)))
     run_as_text(there)  # refuses credentials in it
-    variables = environment_for(there, job, private_repos=True, always_hub_token=True)
+    variables = environment_for(
+        there, job, private_repos=True, always_hub_token=True, places=[start.there for start in starts]
+    )
     plain = dict(variables.plain)
     if (limit := timeout_s(job)) is not None and limit > 2 * LEAVE_S:
         plain[STOP_AFTER_VARIABLE] = f"{limit - LEAVE_S:g}"

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from lerobot_ray.config.parse import gather, parse_train_config
-from lerobot_ray.config.ray import folder_of_runs
+from lerobot_ray.config.ray import folder_of_runs, store_of_runs
 from lerobot_ray.config.train import TrainConfig, default_output_dir, run_name
 from lerobot_ray.core.errors import ConfigError
 from lerobot_ray.hub.client import RepoType
@@ -39,7 +39,8 @@ def plan_job(words: Sequence[str], server: JobServer) -> RayJob:
     if job.image is not None and job.working_dir is not None:
         raise ConfigError("Ray starts a job.image without a job.working_dir. Put that code into the image.")
 
-    dataset = datasets.plan_dataset(config.dataset, site, storage=job.upload_to, shared=config.ray.storage_path)
+    storage, shared = job.upload_to or store_of_runs(config.ray), config.ray.storage_path
+    dataset = datasets.plan_dataset(config.dataset, site, storage=storage, shared=shared)
     starts: list[StartPlan] = []
     fresh_repo = _fresh_repo(config)
     if config.resume is True:
@@ -74,7 +75,7 @@ def plan_job(words: Sequence[str], server: JobServer) -> RayJob:
         run_text=None if config.resume is True else run_text,
         python=python_there(server, site),
         output_dir=output_dir,
-        environment=environment_there(there, job, site, private=private),
+        environment=environment_there(there, job, site, private=private, places=[start.there for start in starts]),
         metadata=notes_of(there, name, output_dir, train_words, run_text, job=job, private=private),
         working_dir=job.working_dir,
         image=job.image,

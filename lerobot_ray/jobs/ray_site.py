@@ -36,8 +36,11 @@ def check_room(config: TrainConfig, server: JobServer, nodes: Sequence[ClusterNo
     workers_within(now, config.ray, device, where=f"the cluster at {server.address}")
 
 
-def environment_there(config: TrainConfig, job: JobConfig, site: Site, *, private: bool) -> dict[str, str]:
-    variables = environment_for(config, job, private_repos=private, is_here=site.is_here).all()
+def environment_there(
+    config: TrainConfig, job: JobConfig, site: Site, *, private: bool, places: Sequence[str] = ()
+) -> dict[str, str]:
+    """The variables of a job. `places`: what it starts from; `private`: whether that takes a token."""
+    variables = environment_for(config, job, private_repos=private, is_here=site.is_here, places=places).all()
     variables["RAY_JOB_STOP_WAIT_TIME_S"] = str(STOP_WAIT_S)
     if (limit := timeout_s(job)) is not None:
         variables[STOP_AFTER_VARIABLE] = f"{limit:g}"

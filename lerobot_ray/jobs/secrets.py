@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import netrc
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,10 +48,11 @@ def environment_for(
     private_repos: bool,
     is_here: bool = False,
     always_hub_token: bool = False,
+    places: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
 ) -> JobEnvironment:
-    """What a job of this run is given. `private_repos`: it reads some. ConfigError for a secret that is missing here
-    and not said to be there (`job.cluster_has`)."""
+    """What a job of this run is given. `private_repos`: it reads some; `places`: what it starts from. ConfigError for a
+    secret that is missing here and not said to be there (`job.cluster_has`)."""
     given = os.environ if environment is None else environment
     there = set(job.cluster_has)
     secret: dict[str, str] = {}
@@ -81,7 +82,8 @@ def environment_for(
         if is_here or is_remote_server(given.get("MLFLOW_TRACKING_URI", "")):
             take(("MLFLOW_TRACKING_URI",), plain)
         take(_MLFLOW, secret)
-    if any(str(place).startswith("s3://") for place in (config.dataset.root, job.upload_to) if is_url(place)):
+    stores = (config.dataset.root, job.upload_to, config.ray.storage_path, *places)
+    if any(str(place).startswith("s3://") for place in stores if is_url(place)):
         take(_PLAIN["s3"], plain)
         take(_AWS, secret)
     for name in job.env:

@@ -7,9 +7,9 @@ from lerobot_ray.core.errors import ConfigError
 from lerobot_ray.jobs.secrets import environment_for, is_remote_server
 
 
-def environment(*flags, given=None, private=False):
+def environment(*flags, given=None, private=False, places=()):
     config = parse_train_config(["--dataset.repo_id=tests/toy", "--policy.type=act", "--mlflow.enable=false", *flags])
-    return environment_for(config, config.job, private_repos=private, environment=given or {})
+    return environment_for(config, config.job, private_repos=private, places=places, environment=given or {})
 
 
 @pytest.fixture(autouse=True)
@@ -44,9 +44,13 @@ def test_a_missing_secret_is_named_with_both_remedies(flags, name):
 def test_keys_of_an_object_store_only_with_one():
     given = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": "http://s3"}
     assert environment(given=given).all() == {}
-    found = environment("--job.upload_to=s3://lab", given=given)
-    assert found.plain == {"AWS_ENDPOINT_URL": "http://s3"}
-    assert set(found.secret) == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    for found in (
+        environment("--job.upload_to=s3://lab", given=given),
+        environment("--ray.storage_path=s3://lab", given=given),
+        environment(given=given, places=["s3://lab/runs/a"]),
+    ):
+        assert found.plain == {"AWS_ENDPOINT_URL": "http://s3"}
+        assert set(found.secret) == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 
 
 def test_further_variables_by_name():
