@@ -34,6 +34,7 @@ from lerobot_ray.on_ray.evaluated import evaluates
 from lerobot_ray.on_ray.evaluation import cpus_of_rollouts
 from lerobot_ray.on_ray.fit import Fit
 from lerobot_ray.on_ray.frame_caches import release_frame_caches
+from lerobot_ray.on_ray.lasting_actors import keep_lasting_actors_here
 from lerobot_ray.on_ray.mirroring import check_store, open_store
 from lerobot_ray.on_ray.outline import check_units
 from lerobot_ray.on_ray.plan_run import plan_run
@@ -98,6 +99,8 @@ def run(config: TrainConfig) -> int:
         setup = dataclasses.replace(with_push(setup), store=store)
         if resume_from is not None and config.audit:
             restore_audit(resume_from, config.output_dir)
+        if is_there:
+            keep_lasting_actors_here()
         try:
             return supervise(setup, workers, where="the cluster" if is_there else "this machine")
         finally:

@@ -16,6 +16,7 @@ from lerobot_ray.on_ray.cluster import (
 )
 from lerobot_ray.on_ray.evaluated import evaluates
 from lerobot_ray.on_ray.evaluation import cpus_of_rollouts
+from lerobot_ray.on_ray.lasting_actors import keep_lasting_actors_here
 from lerobot_ray.on_ray.run_folder import claimed
 from lerobot_ray.on_ray.run_samples import open_dataset
 from lerobot_ray.on_ray.trainer import with_absolute_paths
@@ -55,6 +56,7 @@ def run_sweep(plan: SweepPlan) -> tuple[TrialQueue, int]:
             workers = workers_on_cluster(config.ray, device)
             at_once = _at_once(plan, config, workers, nodes, is_here=False)
             try_first(plan, metadata, workers)
+            keep_lasting_actors_here()
         workers = dataclasses.replace(workers, fewest=workers.count)
         at_once = min(at_once, _most_useful(queue))
         decoders = decoders_each(needs_of(config, workers), nodes, at_once)

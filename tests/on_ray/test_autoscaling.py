@@ -14,9 +14,9 @@ def story(tmp_path_factory, request):
     """The benchmark's own story, from a process that is connected to no other Ray."""
     out = tmp_path_factory.mktemp("autoscaling") / "story.json"
     script = request.config.rootpath / "benchmarks" / "autoscaling.py"
-    arguments = ["--steps=12", "--idle-s=5", "--within-s=280", f"--json={out}"]
+    arguments = ["--steps=12", "--idle-s=5", "--within-s=400", f"--json={out}"]
     done = subprocess.run(
-        [sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=420, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return json.loads(out.read_text())
@@ -30,11 +30,9 @@ def test_nodes_come_training_starts_nodes_go(story):
     for seconds, what in story["events"]:
         at.setdefault(what, seconds)
     assert at["2 train nodes"] <= at["first step"]
-    assert any(
-        what.endswith("decode nodes") and not what.startswith("0") and s < at["first step"] for what, s in at.items()
-    )
+    assert at["1 decode nodes"] <= at["first step"]
     assert at["first step"] < at["run over"] < at["0 train nodes"]
-    assert at["run over"] < at["0 decode nodes"]
+    assert at["1 decode nodes"] < at["0 decode nodes"], "perhaps before the run is over: when all is decoded"
 
 
 @pytest.mark.ray
