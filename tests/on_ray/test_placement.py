@@ -66,7 +66,14 @@ flags += ["--num_workers=1", "--steps=30", "--save_freq=1000"]
 code = run_here(command(make_dataset({root!r}), {output!r}, *flags))
 over.set()
 thread.join()
-print("RESULT " + json.dumps(dict(code=code, probed=probed, seen=sorted(seen))))
+deadline = time.monotonic() + 60
+while True:  # the training processes take a moment to end
+    alive = [actor for actor in actors().values() if actor["State"] == "ALIVE"]
+    left = sorted(actor["ActorClassName"] for actor in alive if names.get(actor["Address"]["NodeID"]) != "head")
+    if not left or time.monotonic() > deadline:
+        break
+    time.sleep(0.5)
+print("RESULT " + json.dumps(dict(code=code, probed=probed, seen=sorted(seen), left=left)))
 ray.shutdown()
 cluster.shutdown()
 """
@@ -91,3 +98,4 @@ def test_decoders_on_cpu_nodes_workers_packed_head_free(tmp_path, request):
     assert decoders == {"cpu"}
     assert len(trainers) == 1, "both workers on one GPU node"
     assert trainers < {"gpu1", "gpu2"}
+    assert result["left"] == [], "nothing keeps a node busy when the run is over"
