@@ -29,9 +29,8 @@ while [[ $1 == --* ]]; do
 done
 sockets() { ls "$RAY_TMPDIR/ray/session_latest/sockets" 2> /dev/null | grep -c ^raylet; }
 for ((node = 0; node < nodes; node++)); do
-  there=$(sockets)
+  until ((nodes == 1 || $(sockets) > node)); do sleep 0.2; done
   RAY_OVERRIDE_RESOURCES="{\\"GPU\\": $gpus, \\"object_store_memory\\": 100000000}" SLURM_NODEID=$node "$@" &
-  while ((node + 1 < nodes)) && (($(sockets) == there)); do sleep 0.2; done
 done
 trap 'kill $(jobs -p)' TERM
 wait; wait
