@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray.train  # noqa: F401  # here, because two threads that import it at once trip over each other
 
 from lerobot_ray.config.parse import parse_train_config
 from lerobot_ray.sweeps.conclude import conclude
@@ -93,7 +94,7 @@ def test_trials_are_nested_runs_of_the_sweep(side_by_side):
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent]
     assert len(runs) == 4
     assert len(children) == 3
-    assert "train/loss" in children[0].data.metrics
+    assert sum("train/loss" in run.data.metrics for run in children) == 2, "one trial failed in its first step"
     assert client.get_run(parent).info.status == "FINISHED"
     assert client.get_run(parent).data.metrics["trials_failed"] == 1
 
