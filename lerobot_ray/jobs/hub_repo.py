@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from lerobot_ray.core.errors import ConfigError
-from lerobot_ray.hub.client import RepoType, ask, endpoint, token
+from lerobot_ray.hub.client import RepoType, ask, token
 from lerobot_ray.hub.upload import ensure_repo, place_tag, send_commit
 
 SMALL_FILES = ["*.json", "*.yaml"]
@@ -46,7 +46,7 @@ def fetch_descriptions(repo_id: str, *, revision: str | None, what: str = "confi
         return fetch_by_url(repo_id, step=revision)
     found = ask(
         f"reading the config of {repo_id}",
-        lambda api: api.snapshot_download(repo_id, revision=revision, allow_patterns=SMALL_FILES, endpoint=endpoint()),
+        lambda api: api.snapshot_download(repo_id, revision=revision, allow_patterns=SMALL_FILES),
     )
     return Path(found)
 
