@@ -95,8 +95,9 @@ The difference is the submission: checks, uploading the package, an environment 
 | processor time of who follows, for those | {found[f"{LONG_LOG}_lines_cpu_s"]} s |
 | of the head's dashboard and agent | {found[f"{LONG_LOG}_lines_cpu_of_servers_s"]} s |
 
-A run that logs every step, alternately left alone and followed, in ms per step: {phases}. Medians: {apart:g} alone,
-{together:g} followed.
+A run that logs every step, alternately left alone and followed, in ms per step:
+{phases}.
+Medians: {apart:g} alone, {together:g} followed.
 
 Memory of the driver over {found["long_run_steps"]} logged steps in {found["long_run_s"]} s: {first} MB after its start,
 {median} MB in the middle, {last} MB at the end; in the second half {growth} MB more per 1000 steps.
