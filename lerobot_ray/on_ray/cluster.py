@@ -49,14 +49,12 @@ def connected(config: RayConfig, workers_if_local: Workers | None, *, rollout_cp
         return
     address = address_of(config)
     is_started_here = address is None or address == "local"
-    if is_started_here:
-        _bring_a_token()
+    before_ray_is_imported(config)
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if is_started_here:
         assert workers_if_local is not None
-        os.environ.setdefault("RAY_enable_metrics_collection", "0")  # nobody reads them, and they cost CPU
         ray.init(
             address="local",
             num_cpus=cpus_to_claim(workers_if_local, rollout_cpus=rollout_cpus),
@@ -87,12 +85,17 @@ def _is_initialized() -> bool:
     return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 
-def _bring_a_token() -> None:
-    """A password for the Ray to be started here, known to this process and its children alone.
+def before_ray_is_imported(config: RayConfig) -> None:
+    """Sets what Ray reads when it is imported, if one is going to be started here.
 
-    Without one Ray writes a token into the user's home and says so at every start. Ray reads these when it is imported.
+    No metrics: nobody reads them, and they cost CPU. And a password, known to this process and its children alone:
+    without one Ray writes a token into the user's home and says so at every start.
     """
-    if not any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+    if is_connected_or_remote(config):
+        return
+    os.environ.setdefault("RAY_enable_metrics_collection", "0")
+    has_own = any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if not has_own and "ray" not in sys.modules:
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 

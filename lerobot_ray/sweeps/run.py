@@ -8,6 +8,7 @@ import dataclasses
 from lerobot_ray.config.train import TrainConfig
 from lerobot_ray.on_ray.cluster import (
     Workers,
+    before_ray_is_imported,
     connected,
     is_connected_or_remote,
     may_grow,
@@ -33,6 +34,7 @@ def run_sweep(plan: SweepPlan) -> tuple[TrialQueue, int]:
 
     LerobotRayError for what is refused, before any trial.
     """
+    before_ray_is_imported(plan.config.ray)  # searchers and schedulers import it
     queue = TrialQueue(plan, earlier_events(plan))
     if plan.push_best:
         check_push(plan)
