@@ -1,10 +1,10 @@
-"""What pushing costs a run, and how long a run takes to go on from the Hub, against a loopback Hub.
+"""What a second place costs a run, and how long a run takes to go on from it: a loopback Hub, a loopback S3.
 
     python benchmarks/hub_push.py --root /tmp/bench --mbit 200 --json out.json
 
-Three runs of the same steps on the same dataset (bench_dataset.py writes one): with checkpoints that stay here, with
-checkpoints that are pushed over a line of --mbit, and one resumed from the Hub. Step times are the middle half of the
-steps' own (`train/step_s`), so that the start and the saves themselves are left out.
+Runs of the same steps on the same dataset (bench_dataset.py writes one): with checkpoints that stay here, pushed to the
+Hub over a line of --mbit, copied to S3; and one resumed from each on an empty cache. Step times are the middle half of
+the steps' own (`train/update_s`), so that the start and the saves themselves are left out.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.hub_server import HubServer
+from tests.s3_server import S3Server
 
 # An ACT of about 50 million parameters, its ResNet included.
 ACT = ["--policy.type=act", "--policy.pretrained_backbone_weights=null", "--policy.device=cpu"]
@@ -38,14 +39,23 @@ def main() -> None:
     parser.add_argument("--policy", nargs="*", default=[], help="more policy flags, for a smaller one")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="hub-push-") as work, HubServer(Path(work) / "hub") as hub:
-        environment = os.environ | {
-            "HF_ENDPOINT": hub.endpoint,
-            "HF_TOKEN": hub.add_user("bench"),
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "RAY_AUTH_MODE": "disabled",
-        }
+    with (
+        tempfile.TemporaryDirectory(prefix="hub-push-") as work,
+        HubServer(Path(work) / "hub") as hub,
+        S3Server() as s3,
+    ):
+        s3.put("bench", {"elsewhere": b""})
+        environment = (
+            os.environ
+            | s3.environment
+            | {
+                "HF_ENDPOINT": hub.endpoint,
+                "HF_TOKEN": hub.add_user("bench"),
+                "HF_HUB_DISABLE_XET": "1",
+                "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+                "RAY_AUTH_MODE": "disabled",
+            }
+        )
         hub.fault("/lfs/", method="PUT", bytes_per_s=args.mbit * 1e6 / 8)
         result = measure(args, Path(work), environment)
         result["uploaded_mb"] = sum(path.stat().st_size for path in (Path(work) / "hub/blobs").iterdir()) / 1e6
@@ -57,17 +67,26 @@ def main() -> None:
 def measure(args: argparse.Namespace, work: Path, environment: dict[str, str]) -> dict[str, object]:
     pushing = ["--policy.repo_id=bench/act", "--save_checkpoint_to_hub=true", "--policy.push_to_hub=false"]
     result: dict[str, object] = {"steps": args.steps, "save_freq": args.save_freq, "mbit": args.mbit}
-    for name, flags in {"here": [], "pushed": pushing}.items():
+    places = {"here": [], "hub": pushing, "s3": ["--ray.storage_path=s3://bench/runs"]}
+    for name, flags in places.items():
         seconds = run(args, work / name, environment, [*flags, f"--steps={args.steps}"])
         result[name] = {"step_ms": middle_step_ms(work / name), "whole_run_s": round(seconds, 1)}
-    environment = {**environment, "HF_HOME": str(work / "empty"), "LEROBOT_RAY_CACHE": str(work / "cache")}
-    last = args.steps + 2
-    flags = ["--resume=true", "--config_path=bench/act", f"--output_dir={work / 'resumed'}", f"--steps={last}"]
-    command = [sys.executable, "-m", "lerobot_ray.train", *flags, "--save_checkpoint_to_hub=false"]
-    started = time.time()
-    subprocess.run(command, env=environment, check=True, capture_output=True)
-    result["resumed_first_step_after_s"] = round(first_step_at(work / "resumed") - started, 1)
+    names = {"here": str(work / "here"), "hub": "bench/act", "s3": "s3://bench/runs/s3"}
+    result["first_step_after_resume_s"] = {place: resumed(args, work, environment, names[place]) for place in places}
     return result
+
+
+def resumed(args: argparse.Namespace, work: Path, environment: dict[str, str], name: str) -> float:
+    """Seconds from the command to the end of its first step, with nothing in the caches."""
+    place = work / f"from-{name.replace('/', '-')}"
+    environment = {**environment, "HF_HOME": str(place / "home"), "LEROBOT_RAY_CACHE": str(place / "cache")}
+    flags = ["--resume=true", f"--config_path={name}", f"--output_dir={place / 'run'}", f"--steps={args.steps + 2}"]
+    flags += ["--save_checkpoint_to_hub=false", "--ray.storage_path=null", "--save_checkpoint=false"]
+    started = time.time()
+    subprocess.run(
+        [sys.executable, "-m", "lerobot_ray.train", *flags], env=environment, check=True, capture_output=True
+    )
+    return round(lines_of(place / "run")[0]["time"] - started, 1)
 
 
 def run(args: argparse.Namespace, output_dir: Path, environment: dict[str, str], flags: list[str]) -> float:
@@ -93,10 +112,6 @@ def middle_step_ms(output_dir: Path) -> dict[str, float]:
 
 def of(values: np.ndarray) -> tuple[float, float, float]:
     return values.mean(), values.min(), values.max()
-
-
-def first_step_at(output_dir: Path) -> float:
-    return lines_of(output_dir)[0]["time"]
 
 
 if __name__ == "__main__":

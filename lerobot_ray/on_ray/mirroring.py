@@ -104,19 +104,24 @@ def last_checkpoint(store: RunStore | None, output_dir: Path) -> str:
 # The rank that writes checkpoints
 
 
-def newest_of_run(setup: RunSetup) -> Path | None:
-    """The checkpoint that a start begins with: this run's newest, here or brought back, else the one it continues."""
-    own = latest_checkpoint(setup.output_dir, not_ours=setup.not_ours)
-    if setup.store is not None:
-        begun = step_of(setup.resume_from) if setup.resume_from is not None else -1
+def newest_of_run(
+    output_dir: Path, *, store: RunStore | None, resume_from: Path | None, not_ours: tuple[tuple[str, int], ...] = ()
+) -> Path | None:
+    """The checkpoint that a start begins with: this run's newest, here or brought back, else the one it continues.
+
+    StorageError when the store cannot be asked and this machine has nothing of the run.
+    """
+    own = latest_checkpoint(output_dir, not_ours=not_ours)
+    if store is not None:
+        begun = step_of(resume_from) if resume_from is not None else -1
         try:
-            bring_back(setup.store, setup.output_dir, newer_than=begun)
+            bring_back(store, output_dir, newer_than=begun)
         except StorageError as error:
             if own is None:
                 raise
             logger.warning("%s Going on with %s.", error, own)
-        own = latest_checkpoint(setup.output_dir, not_ours=setup.not_ours)
-    return own or setup.resume_from
+        own = latest_checkpoint(output_dir, not_ours=not_ours)
+    return own or resume_from
 
 
 class MirrorSide:

@@ -85,7 +85,9 @@ def _agree_on_start(setup: RunSetup, board: Any, rank: int, world_size: int) -> 
     start = None
     if rank == 0:
         is_over = ray.get(board.fatal.remote()) is not None
-        checkpoint = newest_of_run(setup)
+        checkpoint = newest_of_run(
+            setup.output_dir, store=setup.store, resume_from=setup.resume_from, not_ours=setup.not_ours
+        )
         if checkpoint is not None:
             checkpoint = on_this_node(checkpoint)
         attempt = None

@@ -62,3 +62,36 @@ def test_a_run_of_an_adapter(ray_cluster, toy_root, tmp_path, capsys):
     policy = policy_class("act").from_pretrained(folder)
     assert isinstance(policy, PretrainedPolicy)
     assert torch.equal(dict(adapter_of(policy).weights())[next(iter(start))], start[next(iter(start))])
+
+
+def test_an_adapter_is_evaluated_as_the_policy_it_merges_into(ray_cluster, tmp_path):
+    from lerobot_ray.config.peft import PeftConfig
+    from lerobot_ray.config.policy_file import load_policy_config
+    from lerobot_ray.evaluate import main
+    from lerobot_ray.policies.adapters.load import merge_adapter
+    from lerobot_ray.policies.adapters.plan import build_adapted, plan_adapter, policy_of_run
+    from tests.reach_policy import REACH, save_reach_policy
+
+    base = save_reach_policy(tmp_path / "base")
+    config = load_policy_config(base)
+    config.pretrained_path = str(base)
+    plan = plan_adapter(config, PeftConfig(r=4))
+    policy = build_adapted(config, plan, loads_weights=True)
+    torch.manual_seed(0)
+    for weights in adapter_of(policy).weights().values():
+        torch.nn.init.normal_(weights)
+    policy.config = policy_of_run(config, plan)
+    policy.save_pretrained(tmp_path / "adapter")
+    for file in base.glob("policy_*"):
+        shutil.copy(file, tmp_path / "adapter")
+    merge_adapter(tmp_path / "adapter", tmp_path / "merged")
+
+    played = {}
+    for name in ("base", "adapter", "merged"):
+        flags = ["--eval.n_episodes=3", "--eval.videos=0", "--eval.use_async_envs=false", "--seed=1"]
+        out = tmp_path / f"of {name}"
+        assert main([f"--policy.path={tmp_path / name}", f"--output_dir={out}", *REACH, *flags]) == 0
+        episodes = json.loads((out / "eval_info.json").read_text())["episodes"]
+        played[name] = [episode["sum_reward"] for episode in episodes]
+    assert played["adapter"] == pytest.approx(played["merged"], abs=1e-3)
+    assert played["adapter"] != pytest.approx(played["base"], abs=1e-3)

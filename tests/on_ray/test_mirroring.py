@@ -9,15 +9,22 @@ import numpy as np
 import pytest
 
 from lerobot_ray.checkpoint.store import RunStore
-from lerobot_ray.checkpoint.stored import stored_steps
+from lerobot_ray.checkpoint.stored import stored_steps, upload_checkpoint
+from lerobot_ray.config.parse import parse_train_config
+from lerobot_ray.core.errors import ConfigError, StorageError
+from lerobot_ray.on_ray.mirroring import check_store, newest_of_run
+from tests.checkpoint.stores import save, store_in
 from tests.on_ray.runs import (
     assert_same_run,
+    beside,
     command,
+    kill_training_workers,
     losses,
     refusals,
     run_here,
     samples,
     start_apart,
+    starts,
     wait_until,
 )
 from tests.s3_server import S3Server
@@ -72,6 +79,58 @@ def test_what_cannot_work_is_refused_before_ray_starts(s3, toy_root, tmp_path):
         assert not said[name][1], "no Ray"
     assert not any((tmp_path / name).exists() for name in ("forbidden", "run", "taken"))
     assert "secret@" not in said["keys"][0]
+
+
+def test_a_start_begins_with_the_newest_checkpoint_there_is(s3, tmp_path, caplog):
+    store = store_in(s3, tmp_path)
+    run, fresh, begun = tmp_path / "run", tmp_path / "fresh", save(tmp_path / "other", 2)
+    assert newest_of_run(fresh, store=store, resume_from=None) is None
+    assert newest_of_run(fresh, store=store, resume_from=begun) == begun
+    upload_checkpoint(store, save(run, 4))
+    assert newest_of_run(fresh, store=store, resume_from=begun) == fresh / "checkpoints" / "000004"
+    assert newest_of_run(run, store=store, resume_from=begun) == run / "checkpoints" / "000004"
+    later = save(tmp_path / "other", 6)
+    assert newest_of_run(tmp_path / "none", store=store, resume_from=later) == later, "what is older is not brought"
+    s3.fault(status=403, code="AccessDenied")
+    assert newest_of_run(run, store=store, resume_from=None) == run / "checkpoints" / "000004"
+    assert "Going on with" in caplog.text
+    with pytest.raises(StorageError, match="no access"):
+        newest_of_run(tmp_path / "none", store=store, resume_from=later)
+
+
+def test_steps_of_another_run_or_to_be_trained_again_are_refused(s3, toy_root, tmp_path):
+    store = store_in(s3, tmp_path)
+    run, output_dir = tmp_path / "run", tmp_path / "out"
+    config = parse_train_config(command(toy_root, output_dir, f"--ray.storage_path={RUNS}", "--resume=auto"))
+    checkpoints = {step: save(run, step) for step in (2, 4)}
+    check_store(store, config, checkpoints[2])
+    for checkpoint in checkpoints.values():
+        upload_checkpoint(store, checkpoint)
+    check_store(store, config, checkpoints[4])
+    with pytest.raises(ConfigError, match=r"the last of step 4, this run continues from 2"):
+        check_store(store, config, checkpoints[2])
+    with pytest.raises(ConfigError, match="they are of different runs"):
+        check_store(store, config, save(tmp_path / "other", 4, "others"))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_worker_on_a_fresh_machine_brings_back_what_the_store_has(ray_cluster, s3, toy_root, tmp_path):
+    run = tmp_path / "run"
+    fault = s3.fault("run/checkpoints/000008/.*safetensors", method="PUT", times=1, delay_s=5)
+
+    def lose_the_machine():
+        wait_until(lambda: fault.seen, within_s=240)
+        kill_training_workers()
+        for folder in ("checkpoints", "audit"):
+            shutil.rmtree(run / folder)
+
+    with beside(lose_the_machine):
+        flags = [f"--ray.storage_path={RUNS}", "--steps=12", "--save_freq=4"]
+        assert run_here(command(toy_root, run, *flags)) == 0
+    assert steps() == [4, 8, 12]
+    assert starts(run) == [0, 4]
+    assert np.array_equal(samples(run)[0], np.arange(48))
 
 
 @pytest.mark.ray

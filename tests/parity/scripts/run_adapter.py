@@ -8,6 +8,7 @@ from lerobot.policies.factory import get_policy_class
 from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file, save_file
 
+STEPS = 4
 folder, batch_path, output_path = sys.argv[1:]
 config = PreTrainedConfig.from_pretrained(folder)
 assert config.use_peft
@@ -20,7 +21,7 @@ def actions(policy):
     policy.eval()
     policy.reset()
     torch.manual_seed(0)
-    return policy.predict_action_chunk(batch)
+    return torch.stack([policy.select_action(dict(batch)) for _ in range(STEPS)])
 
 
 found = {"base": actions(base)}  # before the adapter: it replaces layers in this very object
