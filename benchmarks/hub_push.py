@@ -1,6 +1,6 @@
 """What a second place costs a run, and how long a run takes to go on from it: a loopback Hub, a loopback S3.
 
-    python benchmarks/hub_push.py --root /tmp/bench --mbit 200 --json out.json
+    python benchmarks/hub_push.py --root /tmp/bench --mbit 200 --json OUT.json    (writes OUT.md beside it)
 
 Runs of the same steps on the same dataset (bench_dataset.py writes one): with checkpoints that stay here, pushed to the
 Hub over a line of --mbit, copied to S3; and one resumed from each on an empty cache. Step times are the middle half of
@@ -16,7 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.hub_server import HubServer
 from tests.s3_server import S3Server
 
+PLACES = {
+    "here": [],
+    "hub": ["--policy.repo_id=bench/act", "--save_checkpoint_to_hub=true", "--policy.push_to_hub=false"],
+    "s3": ["--ray.storage_path=s3://bench/runs"],
+}
 # An ACT of about 50 million parameters, its ResNet included.
 ACT = ["--policy.type=act", "--policy.pretrained_backbone_weights=null", "--policy.device=cpu"]
 
@@ -62,17 +69,26 @@ def main() -> None:
     print(json.dumps(result, indent=2))
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
+        args.json.with_suffix(".md").write_text(page(result))
 
 
-def measure(args: argparse.Namespace, work: Path, environment: dict[str, str]) -> dict[str, object]:
-    pushing = ["--policy.repo_id=bench/act", "--save_checkpoint_to_hub=true", "--policy.push_to_hub=false"]
-    result: dict[str, object] = {"steps": args.steps, "save_freq": args.save_freq, "mbit": args.mbit}
-    places = {"here": [], "hub": pushing, "s3": ["--ray.storage_path=s3://bench/runs"]}
-    for name, flags in places.items():
+def measure(args: argparse.Namespace, work: Path, environment: dict[str, str]) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "command": f"python benchmarks/hub_push.py --root {args.root.name} --steps {args.steps} "
+        f"--save-freq {args.save_freq} --batch-size {args.batch_size} --mbit {args.mbit:g}",
+        "cpus": os.cpu_count(),
+        "torch": version("torch"),
+        "steps": args.steps,
+        "save_freq": args.save_freq,
+        "mbit": args.mbit,
+    }
+    for name, flags in PLACES.items():
         seconds = run(args, work / name, environment, [*flags, f"--steps={args.steps}"])
         result[name] = {"step_ms": middle_step_ms(work / name), "whole_run_s": round(seconds, 1)}
     names = {"here": str(work / "here"), "hub": "bench/act", "s3": "s3://bench/runs/s3"}
-    result["first_step_after_resume_s"] = {place: resumed(args, work, environment, names[place]) for place in places}
+    result["first_step_after_resume_s"] = {place: resumed(args, work, environment, names[place]) for place in PLACES}
+    last = work / "here" / "checkpoints" / "last"
+    result["checkpoint_mb"] = sum(path.stat().st_size for path in last.resolve().rglob("*") if path.is_file()) / 1e6
     return result
 
 
@@ -108,6 +124,34 @@ def middle_step_ms(output_dir: Path) -> dict[str, float]:
     times = np.sort([1000 * line["train/update_s"] for line in lines_of(output_dir)])
     middle = times[len(times) // 4 : 3 * len(times) // 4 + 1]
     return {name: round(float(value), 2) for name, value in zip(("mean", "low", "high"), of(middle), strict=True)}
+
+
+def page(result: dict[str, Any]) -> str:
+    """The figures as a page."""
+    here = result["here"]["step_ms"]["mean"]
+    rows = [
+        f"| {place} | {result[place]['step_ms']['mean']:.0f} ({result[place]['step_ms']['low']:.0f} to "
+        f"{result[place]['step_ms']['high']:.0f}) | {100 * (result[place]['step_ms']['mean'] / here - 1):+.1f} % "
+        f"| {result[place]['whole_run_s']:.0f} | {result['first_step_after_resume_s'][place]:.0f} |"
+        for place in PLACES
+    ]
+    return "\n".join(
+        [
+            "# What a second place for checkpoints costs",
+            "",
+            f"`{result['command']}` on {result['cpus']} CPU cores, torch {result['torch']}. The Hub, the S3 and",
+            f"training share them. A checkpoint has {result['checkpoint_mb']:.0f} MB, one every {result['save_freq']}",
+            f"of {result['steps']} steps; the line to the Hub carries {result['mbit']:g} Mbit/s, that to S3 is not",
+            "slowed.",
+            "",
+            "| checkpoints go to | step, ms (middle half) | against here | whole run, s | first step after resume, s |",
+            "| --- | --- | --- | --- | --- |",
+            *rows,
+            "",
+            "*here*: the local folder alone. Resuming begins with the command, nothing in the caches.",
+            "",
+        ]
+    )
 
 
 def of(values: np.ndarray) -> tuple[float, float, float]:
