@@ -85,6 +85,25 @@ def test_killed_inside_a_save_and_at_a_random_moment(unbroken, root, tmp_path):
     assert losses(output_dir) == losses(unbroken)
 
 
+def test_killed_while_the_workers_start(ray_cluster, root, tmp_path):
+    """One of two, about when they look for each other: Ray Train alone would end the run."""
+    output_dir, draw = tmp_path / "run", random.Random(SEED)
+
+    def have_torch() -> bool:
+        pids = training_workers()
+        return len(pids) == 2 and all("libtorch_cpu" in Path(f"/proc/{pid}/maps").read_text() for pid in pids)
+
+    def kill_one() -> None:
+        wait_until(have_torch, within_s=LONG_S)
+        time.sleep(draw.uniform(0, 1.5))
+        os.kill(draw.choice(training_workers()), signal.SIGKILL)
+
+    with beside(kill_one):
+        flags = ["--ray.num_workers=2", "--num_workers=0", "--steps=8", "--save_freq=1000"]
+        assert run_here(command(root, output_dir, *flags)) == 0
+    assert np.array_equal(samples(output_dir)[0], np.arange(8 * 8))
+
+
 def test_told_to_go_while_an_episode_cannot_be_read(ray_cluster, root, tmp_path):
     """SIGTERM to one of two workers is no failure. The dropped episode stays dropped, the run is one run in MLflow."""
     broken_root, output_dir, steps = shutil.copytree(root, tmp_path / "ds"), tmp_path / "run", 80
