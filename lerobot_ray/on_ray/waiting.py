@@ -71,6 +71,8 @@ def what_is_missing(workers: Workers, capacity: Capacity, free: Mapping[str, flo
         has = f"the cluster has room for {room} on {nodes} node{'s' if nodes != 1 else ''}"
         idle = "its autoscaler has been asked for more" if capacity.grows else "add nodes, or lower --ray.num_workers"
         return f"{wanted}: {has}; {coming or idle}"
+    if workers.fewest < workers.count and all(free.get(name, 0) >= workers.fewest * one for name, one in asked.items()):
+        return f"room for {room} of {workers.count} workers: they start within a minute, more when there is more room"
     listed = ", ".join(f"{free.get(name, 0):g} of {capacity.now(name):g} {name}" for name in asked)
     return f"{wanted}: others use the cluster, {listed} free{f'; {coming}' if coming else ''}"
 

@@ -102,6 +102,8 @@ def test_what_is_missing_names_it():
     fixed = Capacity((GPU_NODE,))
     assert "add nodes" in what_is_missing(workers(3), fixed, {}, "")
     assert "others use the cluster, 7 of 8 CPU, 0 of 2 GPU free" in what_is_missing(workers(2), fixed, {"CPU": 7}, "")
+    after_a_loss = what_is_missing(workers(4, fewest=2), fixed, GPU_NODE, "")
+    assert after_a_loss.startswith("room for 2 of 4 workers: they start within a minute")
 
 
 @pytest.mark.parametrize(("state", "is_waiting"), [("PENDING", True), ("RESCHEDULING", True), ("CREATED", False)])
