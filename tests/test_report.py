@@ -173,6 +173,13 @@ def test_hostile_names_are_text(tmp_path):
     assert evil in page.text
 
 
+def test_a_command_breaks_between_its_flags_and_few_lines_have_no_running_mean(tmp_path):
+    page = Page(write_report(make_run(tmp_path, RunShape(steps=100, has_audit=False, has_eval=False))))
+    html = (tmp_path / "report.html").read_text()
+    assert "<span>--policy.type=act</span> <span>--dataset.eval_split=0.1</span>" in html
+    assert "running mean" not in page.text
+
+
 def test_waiting_for_data_is_remarked_on(tmp_path):
     page = Page(write_report(make_run(tmp_path, RunShape(steps=1000, waits=0.2, has_audit=False, has_eval=False))))
     assert re.search(r"Training waited for data \d+ % of the time", page.text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lerobot_ray.report_page.head import HELD_OUT
-from lerobot_ray.report_page.line_chart import HALF, THIRD, WIDE, Curve, Marks, Shape, line_chart
+from lerobot_ray.report_page.line_chart import HALF, SMOOTH_FROM, THIRD, WIDE, Curve, Marks, Shape, line_chart
 from lerobot_ray.report_page.markup import figure, grid, legend, section
 from lerobot_ray.report_page.run_folder import RunFolder
 from lerobot_ray.report_page.words import short
@@ -30,7 +30,8 @@ def learning(run: RunFolder) -> str:
         return section("learning", "Learning", "No loss has been logged yet.")
     picture = line_chart(curves, last_step=run.last_step, shape=WIDE, marks=marks, may_be_log=True)
     names = [(curve.colour, curve.name) for curve in curves]
-    note = "pale: every log line, strong: running mean" + ("; dashed: restarts" if marks.restarts else "")
+    is_smoothed = len(curves[0].series.step) >= SMOOTH_FROM and curves[0].style == "noisy"
+    notes = ["pale: every log line, strong: running mean"] * is_smoothed + ["dashed: restarts"] * bool(marks.restarts)
     skipped = series.get("train/skipped_steps")
     has_skipped = skipped is not None and skipped.finite.value.sum() > 0
 
@@ -46,7 +47,7 @@ def learning(run: RunFolder) -> str:
         "learning",
         "Learning",
         _sentence(run, held_out),
-        figure("Loss", picture, key=legend(names) if len(names) > 1 else "", note=note, wide=True),
+        figure("Loss", picture, key=legend(names) if len(names) > 1 else "", note="; ".join(notes), wide=True),
         grid(small, half=HALF, third=THIRD),
         "" if held_out else _no_held_out(run),
     )

@@ -19,7 +19,7 @@ Shape = tuple[int, int]
 WIDE, HALF, THIRD = (1040, 270), (510, 200), (330, 190)
 """Width and height in picture units, which are pixels on a wide screen."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 24
-_SMOOTH_FROM = 24
+SMOOTH_FROM = 24
 """A curve of fewer points is drawn as it is."""
 
 
@@ -109,7 +109,7 @@ def _draw(curve: Curve, across: Scale, up: Scale) -> tuple[str, list[dict]]:
     raw = envelope(series.step, series.value)
     if not len(raw.step):
         return "", []
-    if curve.style != "noisy" or len(series.step) < _SMOOTH_FROM:
+    if curve.style != "noisy" or len(series.step) < SMOOTH_FROM:
         marks = ""
         if curve.style == "points" or len(raw.step) < 3:
             places = zip(across.place(raw.step).tolist(), up.place(raw.mean).tolist(), strict=True)

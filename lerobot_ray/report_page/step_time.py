@@ -15,7 +15,9 @@ PARTS = (
     ("dataloading_s", "waiting for data", "c2"),
     ("checkpoint_s", "saving checkpoints", "c4"),
 )
-OTHER = ("evaluation and all else", "c5")
+OTHER, OTHER_COLOUR = "all else", "c5"
+EVALUATING = "evaluation and all else"
+"""What the rest is called where there is a held-out loss."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +62,8 @@ def step_time(log: MetricLog) -> StepTime | None:
     ]
     whole = np.maximum(measured, clock)
     rest = np.maximum(whole - sum((layer.value for layer in known), np.zeros(len(whole))), 0.0)
-    return StepTime(steps.step, (*known, Layer(*OTHER, rest)), weight)
+    title = EVALUATING if any(name.startswith("eval/") and "loss" in name for name in log.series) else OTHER
+    return StepTime(steps.step, (*known, Layer(title, OTHER_COLOUR, rest)), weight)
 
 
 def at_steps(series: Series, step: np.ndarray) -> np.ndarray:

@@ -53,7 +53,8 @@ def settings(run: RunFolder) -> str:
     environment = run.info.get("environment") or {}
     pieces = []
     if environment.get("command"):
-        pieces.append(f"<pre class=command>{text(environment['command'])}</pre>")
+        words = str(environment["command"]).replace(" --", "\n--").split("\n")  # lines break between flags, not in them
+        pieces.append(f"<pre class=command>{' '.join(f'<span>{text(word)}</span>' for word in words)}</pre>")
     for earlier, later in pairwise(run.log.attempts):
         changed = _changes(earlier, later)
         if changed:

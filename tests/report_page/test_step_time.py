@@ -28,10 +28,21 @@ def test_what_the_clock_saw_beyond_the_parts_is_the_rest(tmp_path):
     assert layers["forward, backward, update"] == [0.7, 0.7]
     assert layers["waiting for data"] == [0.2, 0.2]
     # The first line's clock also saw the start-up: 1 s as measured. Then 15 s of clock for 10 steps.
-    assert layers["evaluation and all else"] == pytest.approx([0.1, 0.6])
+    assert layers["all else"] == pytest.approx([0.1, 0.6])
     assert "saving checkpoints" not in layers
     assert times.weight.tolist() == [10, 10]
     assert times.share("waiting for data") == pytest.approx(0.2 / 1.25)
+
+
+def test_the_rest_is_called_after_what_is_in_it(tmp_path):
+    tracker = JsonlTracker(clock=lambda: 0.0)
+    tracker.start(RunInfo(output_dir=tmp_path, name="run", first_step=0))
+    tracker.log({"train/step_s": 1.0, "train/update_s": 0.9, "eval/loss": 0.5}, step=10, time_s=10.0)
+    tracker.close(Outcome())
+    assert list(layers_of(step_time(load_metrics(tmp_path)))) == [
+        "forward, backward, update",
+        "evaluation and all else",
+    ]
 
 
 def test_time_between_attempts_is_nobodys(tmp_path):
@@ -40,7 +51,7 @@ def test_time_between_attempts_is_nobodys(tmp_path):
     log = logged(tmp_path, [(16, 9006.0, values), (26, 9016.0, values)], first_step=15, start_s=9000.0)
     times = step_time(log)
     assert times.step.tolist() == [10, 16, 26]
-    assert layers_of(times)["evaluation and all else"] == pytest.approx([0, 0, 0])
+    assert layers_of(times)["all else"] == pytest.approx([0, 0, 0])
     assert times.weight.tolist() == [10, 1, 10]
 
 
