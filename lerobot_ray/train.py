@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lerobot_ray.config.command_line import run_words
+from lerobot_ray.config.flags import read, read_flags
 from lerobot_ray.config.help import help_text
 from lerobot_ray.config.job import is_remote
 from lerobot_ray.config.parse import chosen_kinds, gather, parse_train_config
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(words: list[str]) -> int:
     """Refuse, submit or train."""
-    goes_elsewhere = any(word.startswith("--job.target") for word in words)
+    goes_elsewhere = read(read_flags(words).get(("job", "target"))) not in (None, "local")
     config = parse_train_config(words, fetch=fetch_descriptions if goes_elsewhere else fetch_from_elsewhere)
     if is_remote(config.job):
         from lerobot_ray.jobs.command import submit_run
