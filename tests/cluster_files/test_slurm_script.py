@@ -107,7 +107,7 @@ def slurm(tmp_path):
 
 def end_of(process, out):
     """(exit code, processes that were left when the script was over)."""
-    code = process.wait(150)
+    code = process.wait(240)
     (left,) = [line[5:] for line in out.read_text().splitlines() if line.startswith("LEFT ")]
     return code, json.loads(left)
 
@@ -124,7 +124,7 @@ def test_two_nodes_train_are_warned_and_go_on_when_requeued(slurm, toy_root, tmp
     ]
     run, script = tmp_path / "runs" / "4711" / "run", str(tmp_path / "train.sbatch")
     process, out = slurm(*flags, "--steps=100000")
-    wait_until(lambda: process.poll() is not None or reached(run, 2), within_s=120)
+    wait_until(lambda: process.poll() is not None or reached(run, 2), within_s=300)
     (batch,) = [
         one for one in psutil.Process(process.pid).children(recursive=True) if one.cmdline()[:2] == ["bash", script]
     ]
