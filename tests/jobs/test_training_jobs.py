@@ -108,12 +108,14 @@ def test_from_another_machine_with_a_dataset_and_a_checkpoint_that_are_only_ther
     assert hub.store.repos["dataset", "alice/toy"].private
     assert sorted(hub.store.repos["model", "alice/act"].tags) == ["000002"]
 
-    said = run("second", "--config_path=alice/act", "--resume=true", "--steps=4").stderr
-    assert "resumes alice/act, from the Hub" in said
-    assert (starts(tmp_path / "second")[0], checkpoint(tmp_path / "second", 4).is_dir()) == (2, True)
+    done = run("second", "--config_path=alice/act", "--resume=true", "--steps=4")
+    assert "resumes alice/act, from the Hub" in done.stderr
+    assert starts(tmp_path / "second") == [2], done.stdout
+    assert checkpoint(tmp_path / "second", 4).is_dir()
     assert sorted(hub.store.repos["model", "alice/act"].tags) == ["000002", "000004"]
 
-    said = run("third", f"--config_path={tmp_path / 'second'}", "--resume=true", "--steps=6").stderr
-    repo_id = re.search(r"000004 is only here and is uploaded to the private repository (\S+)", said)[1]
+    done = run("third", f"--config_path={tmp_path / 'second'}", "--resume=true", "--steps=6")
+    repo_id = re.search(r"000004 is only here and is uploaded to the private repository (\S+)", done.stderr)[1]
     assert sorted(hub.store.repos["model", repo_id].tags) == ["000004"]
-    assert (starts(tmp_path / "third")[0], checkpoint(tmp_path / "third", 6).is_dir()) == (4, True)
+    assert starts(tmp_path / "third") == [4], done.stdout
+    assert checkpoint(tmp_path / "third", 6).is_dir()
