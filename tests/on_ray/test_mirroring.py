@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -16,15 +18,14 @@ from lerobot_ray.on_ray.mirroring import check_store, newest_of_run
 from tests.checkpoint.stores import save, store_in
 from tests.on_ray.runs import (
     assert_same_run,
-    beside,
     command,
-    kill_training_workers,
     losses,
     refusals,
     run_here,
     samples,
     start_apart,
     starts,
+    training_workers,
     wait_until,
 )
 from tests.s3_server import S3Server
@@ -115,19 +116,17 @@ def test_steps_of_another_run_or_to_be_trained_again_are_refused(s3, toy_root, t
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_worker_on_a_fresh_machine_brings_back_what_the_store_has(ray_cluster, s3, toy_root, tmp_path):
-    run = tmp_path / "run"
+def test_a_worker_on_a_fresh_machine_brings_back_what_the_store_has(s3, toy_root, tmp_path):
+    run, log = tmp_path / "run", tmp_path / "log"
     fault = s3.fault("run/checkpoints/000008/.*safetensors", method="PUT", times=1, delay_s=5)
-
-    def lose_the_machine():
-        wait_until(lambda: fault.seen, within_s=240)
-        kill_training_workers()
-        for folder in ("checkpoints", "audit"):
-            shutil.rmtree(run / folder)
-
-    with beside(lose_the_machine):
-        flags = [f"--ray.storage_path={RUNS}", "--steps=12", "--save_freq=4"]
-        assert run_here(command(toy_root, run, *flags)) == 0
+    flags = [f"--ray.storage_path={RUNS}", "--steps=12", "--save_freq=4"]
+    driver = start_apart(command(toy_root, run, *flags), log)
+    wait_until(lambda: fault.seen or driver.poll() is not None, within_s=240)
+    for process in training_workers(driver.pid):
+        os.kill(process, signal.SIGKILL)
+    for folder in ("checkpoints", "audit"):
+        shutil.rmtree(run / folder)
+    assert driver.wait(timeout=240) == 0, log.read_text()
     assert steps() == [4, 8, 12]
     assert starts(run) == [0, 4]
     assert np.array_equal(samples(run)[0], np.arange(48))
@@ -174,18 +173,18 @@ def test_a_run_goes_on_from_its_store_on_an_empty_disk(ray_cluster, s3, toy_root
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_store_that_fails_stops_nothing_and_gets_the_rest_later(ray_cluster, s3, toy_root, tmp_path, capsys):
+def test_a_store_that_fails_stops_nothing_and_gets_the_rest_later(s3, toy_root, tmp_path):
     run = tmp_path / "run"
     s3.fault("run/checkpoints/000002/", method="PUT", status=403, code="AccessDenied")
     flags = [f"--ray.storage_path={RUNS}", "--steps=4", "--save_freq=2"]
-    assert run_here(command(toy_root, run, *flags)) == 0
-    said = capsys.readouterr().err
+    said = finished(command(toy_root, run, *flags), tmp_path / "log")
     assert f"the checkpoint of step 2 is not in {RUNS}/run: " in said
     assert f"not in {RUNS}/run: the checkpoints 000002" in said
     assert steps() == [4]
     s3.faults.clear()
-    assert run_here([*command(toy_root, run, *flags), "--resume=auto"]) == 0
+    finished([*command(toy_root, run, *flags), "--resume=auto"], tmp_path / "log2")
     assert steps() == [2, 4]
     policy = [f"--policy.path={RUNS}/run/checkpoints/000002", "--policy.device=cpu", "--steps=1"]
     usual = [flag for flag in command(toy_root, tmp_path / "tuned") if not flag.startswith("--policy")]
-    assert run_here([*usual, *policy]) == 0, "a policy of one of its steps starts another run"
+    said = finished([*usual, *policy], tmp_path / "log3")
+    assert "fetching" in said, "a policy of one of its steps starts another run"
