@@ -30,8 +30,21 @@ def run_peer(script: str, *arguments: Any, environment: dict[str, str] | None = 
 
 def run_lerobot_train(**flags: Any) -> str:
     """`lerobot-train` of the peer; `dataset__root=…` is `--dataset.root=…`."""
-    words = [f"--{name.replace('__', '.')}={value}" for name, value in flags.items()]
-    return _run([peer_python(), "-m", "lerobot.scripts.lerobot_train", *words])
+    return run_lerobot("train", **flags)
+
+
+def run_lerobot(name: str, **flags: Any) -> str:
+    """`lerobot-<name>` of the peer."""
+    words = [f"--{flag.replace('__', '.')}={value}" for flag, value in flags.items()]
+    return _run([peer_python(), "-m", f"lerobot.scripts.lerobot_{name}", *words])
+
+
+def peer_has(module: str) -> bool:
+    env = {**os.environ, "PYTHONPATH": os.environ.get("PEER_PYTHONPATH", "")}
+    return (
+        subprocess.run([peer_python(), "-c", f"import {module}"], env=env, capture_output=True, check=False).returncode
+        == 0
+    )
 
 
 def _run(command: list[str], environment: dict[str, str] | None = None) -> str:
