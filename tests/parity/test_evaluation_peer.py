@@ -1,4 +1,4 @@
-"""The same policy in PushT, played by lerobot-eval and here: the same seeds bring the same rewards, to the last digit.
+"""The same policy in PushT, played by lerobot-eval and here: the same seeds bring the same rewards.
 
 Both interpreters need gym-pusht.
 """
@@ -61,6 +61,7 @@ def test_the_same_rewards(tmp_path):
     parts = (loaded.policy, loaded.preprocessor, loaded.postprocessor)
     ours = play(env, *parts, episodes=range(EPISODES), seed=SEED, batch_size=1, use_async_envs=False)
     assert [result.length for result in ours] == [STEPS] * EPISODES
-    assert [result.sum_reward for result in ours] == theirs["metrics"]["sum_rewards"]
+    sums = theirs["metrics"]["sum_rewards"]  # of the same numbers, added up in another order
+    assert [result.sum_reward for result in ours] == pytest.approx(sums, rel=1e-12, abs=1e-12)
     assert [result.max_reward for result in ours] == theirs["metrics"]["max_rewards"]
     assert len({result.sum_reward for result in ours}) > 1, "the pusher met the block at least once"
