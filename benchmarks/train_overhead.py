@@ -18,6 +18,7 @@ Results of earlier parts in the same file are kept.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -333,26 +334,34 @@ def kill(args: argparse.Namespace) -> list[dict[str, Any]]:
         flags += ["--save_freq=5", "--log_freq=1", "--steps=100000", "--mlflow.enable=false", "--keep_last=2"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "lerobot_ray.train", *flags]
-        driver = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        said = Path(folder) / "said.txt"
+        with said.open("wb") as out:
+            driver = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
         seconds = []
+
+        def has_trained(start: int, steps: int) -> bool:
+            if driver.poll() is not None:
+                raise SystemExit(f"the run ended with {driver.returncode}: {said.read_text()[-2000:]}")
+            return steps_of_start(metrics, start) >= steps
+
         try:
             for number in (1, 2):
-                _wait(lambda start=number: steps_of_start(metrics, start) >= 8)
+                _wait(functools.partial(has_trained, number, 8))
                 processes = psutil.Process(driver.pid).children(recursive=True)
                 (worker,) = [child for child in processes if child.name().startswith("ray::RayTrainWo")]
                 killed = time.monotonic()
                 worker.kill()
-                _wait(lambda start=number + 1: steps_of_start(metrics, start) >= 1)
+                _wait(functools.partial(has_trained, number + 1, 1))
                 seconds.append(round(time.monotonic() - killed, 1))
         finally:
             for number in (signal.SIGINT, signal.SIGINT):
                 driver.send_signal(number)
                 time.sleep(2)
-            driver.wait(60)
+            driver.wait(120)
     return [{"from_kill_to_next_step_s": seconds}]
 
 
-def _wait(condition: Callable[[], bool], within_s: float = 180.0) -> None:
+def _wait(condition: Callable[[], bool], within_s: float = 400.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > deadline:
