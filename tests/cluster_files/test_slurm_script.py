@@ -50,7 +50,8 @@ while True:
             pass
     except ChildProcessError:
         pass
-    left = [" ".join(one.cmdline()) for one in psutil.process_iter() if one.pid != os.getpid()]
+    others = [one.info for one in psutil.process_iter(["cmdline", "status"]) if one.pid != os.getpid()]
+    left = [" ".join(one["cmdline"] or ["?"]) for one in others if one["status"] != psutil.STATUS_ZOMBIE]
     if not left or time.monotonic() > deadline:
         break
     time.sleep(0.2)
