@@ -31,8 +31,10 @@ def test_nodes_come_training_starts_nodes_go(story):
         at.setdefault(what, seconds)
     assert at["2 train nodes"] <= at["first step"]
     assert at["1 decode nodes"] <= at["first step"]
-    assert at["first step"] < at["run over"] < at["0 train nodes"]
-    assert at["1 decode nodes"] < at["0 decode nodes"], "perhaps before the run is over: when all is decoded"
+    assert at["first step"] < at["run over"]
+    # what has no more to do goes, while the driver may still write its report
+    assert at["first step"] < at["0 train nodes"]
+    assert at["1 decode nodes"] < at["0 decode nodes"]
 
 
 @pytest.mark.ray
