@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from lerobot_ray.core.errors import ConfigError
 from lerobot_ray.sweeps.best import BEST_FILE
@@ -18,10 +20,11 @@ def test_the_best_policy_and_its_settings_arrive(hub, tmp_path):
     policy = tmp_path / "pretrained_model"
     policy.mkdir()
     (policy / "config.json").write_text('{"type": "act"}')
+    save_file({"weight": np.zeros(2, np.float32)}, policy / "model.safetensors")
     plan.folder.mkdir()
     (plan.folder / BEST_FILE).write_text("steps: 100\n")
     assert push_best(plan, policy).endswith("/alice/best")
-    assert {"config.json", BEST_FILE} <= set(hub.api.list_repo_files("alice/best"))
+    assert {"config.json", "model.safetensors", BEST_FILE} <= set(hub.api.list_repo_files("alice/best"))
 
 
 def test_somebody_elses_repository_is_refused_before_the_first_trial(hub, tmp_path):
