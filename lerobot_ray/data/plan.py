@@ -89,10 +89,16 @@ class StreamPlan:
         """The blocks with this rank's share of all steps that touch stream indices [first_q, end_q)."""
         return self.blocks_of_steps(self.step_at(first_q), self.step_at(end_q - 1) + 1) if first_q < end_q else range(0)
 
+    def samples_of_steps(self, steps: np.ndarray) -> np.ndarray:
+        """(steps, G) the samples of whole global batches, those of other ranks too."""
+        return self.order.samples(self._stream_indices(steps))
+
+    def _stream_indices(self, steps: np.ndarray) -> np.ndarray:
+        return self.start + steps[:, None] * self.global_batch + np.arange(self.global_batch)
+
     def _divided(self, first_step: int, last_step: int) -> np.ndarray:
         """(steps, G) the stream indices of each step in the order ranks divide them."""
-        steps = np.arange(first_step, last_step + 1)[:, None]
-        q = self.start + steps * self.global_batch + np.arange(self.global_batch)
+        q = self._stream_indices(np.arange(first_step, last_step + 1))
         return np.take_along_axis(q, np.argsort(self.order.storage_places(q), axis=1, kind="stable"), axis=1)
 
 

@@ -27,8 +27,7 @@ class SampleWeights:
     def of(self, sample_ids: np.ndarray, steps: np.ndarray, *, plan: StreamPlan, selection: Selection) -> np.ndarray:
         """Weights of `sample_ids` (M, micro-batch), which belong to `steps` (M,), over their global batch's mean."""
         distinct, which = np.unique(steps, return_inverse=True)
-        q = plan.start + distinct[:, None] * plan.global_batch + np.arange(plan.global_batch)
-        means = (self._raw(plan.order.samples(q), selection).sum(axis=-1) + self.epsilon) / plan.global_batch
+        means = (self._raw(plan.samples_of_steps(distinct), selection).sum(axis=-1) + self.epsilon) / plan.global_batch
         return (self._raw(sample_ids, selection) / means[which.reshape(-1)][:, None]).astype(np.float32)
 
     def _raw(self, sample_ids: np.ndarray, selection: Selection) -> np.ndarray:

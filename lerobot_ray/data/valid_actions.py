@@ -20,8 +20,7 @@ def valid_actions_of_steps(
 ) -> np.ndarray:
     """For each step (any shape): offsets that fall inside the episode, averaged over the step's global batch."""
     distinct, which = np.unique(steps, return_inverse=True)
-    q = plan.start + distinct[:, None] * plan.global_batch + np.arange(plan.global_batch)
-    position, anchors = selection.locate(plan.order.samples(q))
+    position, anchors = selection.locate(plan.samples_of_steps(distinct))
     rows = anchors[..., None] + np.asarray(offsets, dtype=np.int64)
     is_real = (rows >= selection.first_row[position][..., None]) & (rows < selection.end_row[position][..., None])
     return is_real.sum(axis=-1).mean(axis=-1).astype(np.float32)[which].reshape(np.shape(steps))

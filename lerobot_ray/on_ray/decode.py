@@ -52,16 +52,17 @@ class DecodeBlocks:
         ahead = samples_ahead(self.plan, number)
         if ahead.size:
             self.reader.read_ahead(ahead)
-        columns, unreadable = self._read(self.plan.block(number))
+        block = self.plan.block(number)
+        columns, unreadable = self._read(block)
         if ACTION in self.spec.offsets:
             per_micro_batch = valid_actions_of_steps(
-                self.plan, self.spec.selection, self.spec.offsets[ACTION], self.plan.block(number).step
+                self.plan, self.spec.selection, self.spec.offsets[ACTION], block.step
             )
             columns[VALID_ACTIONS] = np.repeat(per_micro_batch, self.plan.micro_batch)
         if self.spec.weights is not None:
             columns[SAMPLE_WEIGHT] = self.spec.weights.of(
                 columns[SAMPLE_ID_COLUMN].reshape(-1, self.plan.micro_batch),
-                self.plan.block(number).step,
+                block.step,
                 plan=self.plan,
                 selection=self.spec.selection,
             ).ravel()

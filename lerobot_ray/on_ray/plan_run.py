@@ -34,7 +34,7 @@ def plan_run(
     """The setup of a run on `world_size` workers that train on `device`; raises what cannot work."""
     assert config.output_dir is not None
     output_dir = config.output_dir
-    refuse_what_is_not_built(config)
+    refuse_jobs(config)
     replicas_and_shards(config.parallelism, world_size)
     seed = config.seed or 0
     config = _with_features(config, metadata, device)
@@ -86,10 +86,13 @@ def plan_run(
     )
 
 
-def refuse_what_is_not_built(config: TrainConfig) -> None:
-    """ConfigError for settings that are described but not trained with yet, rather than silence."""
+def refuse_jobs(config: TrainConfig) -> None:
+    """ConfigError for a run that is meant for another place: the command line submits it and never comes here."""
     if config.job.target not in (None, "local"):
-        raise ConfigError(f"job.target={config.job.target}: remote jobs are not started by this release yet.")
+        raise ConfigError(
+            f"job.target={config.job.target}: the command line submits such a run (python -m lerobot_ray.train …). "
+            "To train here, leave it out."
+        )
 
 
 def _with_features(config: TrainConfig, metadata: DatasetMetadata, device: str) -> TrainConfig:
