@@ -30,6 +30,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 PIXELS = 64
 WARM_STEPS = 80
 """Of a training run, not counted: frames are decoded for the first time, then they are cached."""
@@ -188,7 +190,12 @@ def windows(run_dir: Path) -> dict[str, list[float]]:
 
 def pusht(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Fifty episodes of PushT to their end, ours with one and two actors, and LeRobot's."""
-    policy = save_pusht_policy(args.folder / "pusht")
+    from tests.pusht_policy import save_pusht_policy
+
+    policy = save_pusht_policy(
+        args.folder / "pusht", chunk_size=16, n_action_steps=8, dim_model=128, n_heads=4, dim_feedforward=512,
+        n_encoder_layers=2, pretrained_backbone_weights=None, device="cpu",
+    )  # fmt: skip
     env = ["--env.type=pusht", "--env.observation_height=96", "--env.observation_width=96"]
     usual = [f"--policy.path={policy}", *env, "--eval.n_episodes=50", "--seed=1000"]
     ours = [sys.executable, "-m", "lerobot_ray.evaluate", *usual, "--eval.videos=4"]
@@ -217,35 +224,6 @@ def pusht(args: argparse.Namespace) -> list[dict[str, Any]]:
         }
         for name, times in found.items()
     ]
-
-
-def save_pusht_policy(folder: Path) -> Path:
-    """An untrained ACT for PushT, in LeRobot's files."""
-    import numpy as np
-    import torch
-
-    from lerobot_ray.core.types import FeatureType, PolicyFeature
-    from lerobot_ray.policies.act.config import ACTConfig
-    from lerobot_ray.policies.registry import build_policy
-    from lerobot_ray.processing.defaults import make_default_processors
-
-    config = ACTConfig(
-        chunk_size=16, n_action_steps=8, dim_model=128, n_heads=4, dim_feedforward=512, n_encoder_layers=2,
-        pretrained_backbone_weights=None, device="cpu",
-    )  # fmt: skip
-    config.input_features = {
-        "observation.image": PolicyFeature(FeatureType.VISUAL, (3, 96, 96)),
-        "observation.state": PolicyFeature(FeatureType.STATE, (2,)),
-    }
-    config.output_features = {"action": PolicyFeature(FeatureType.ACTION, (2,))}
-    torch.manual_seed(0)
-    build_policy(config).save_pretrained(folder)
-    table = {"mean": np.full(2, 256.0), "std": np.full(2, 100.0)}
-    picture = {"mean": np.full((3, 1, 1), 0.5), "std": np.full((3, 1, 1), 0.25)}
-    stats = {"observation.image": picture, "observation.state": table, "action": table}
-    for pipeline in make_default_processors(config, stats, device="cpu"):
-        pipeline.save_pretrained(folder)
-    return folder
 
 
 def reach_flags(folder: Path, *, steps: int, run_dir: Path | None = None) -> list[str]:

@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
-import torch
 
 from lerobot_ray.checkpoint.policy_folder import load_policy
 from lerobot_ray.config.env import PushtEnvConfig
-from lerobot_ray.core.types import FeatureType, PolicyFeature
 from lerobot_ray.envs.rollout import play
-from lerobot_ray.policies.act.config import ACTConfig
-from lerobot_ray.policies.registry import build_policy
-from lerobot_ray.processing.defaults import make_default_processors
 from tests.parity.peer import peer_has, run_lerobot
+from tests.pusht_policy import save_pusht_policy
 from tests.reach_policy import TINY
 
 pytestmark = [pytest.mark.lerobot, pytest.mark.slow]
@@ -26,29 +21,11 @@ pytestmark = [pytest.mark.lerobot, pytest.mark.slow]
 SEED, EPISODES, STEPS = 1000, 6, 100
 
 
-def save_policy(folder):
-    """An untrained ACT that drives the pusher over the middle of the table."""
-    config = ACTConfig(**TINY)
-    config.input_features = {
-        "observation.image": PolicyFeature(FeatureType.VISUAL, (3, 96, 96)),
-        "observation.state": PolicyFeature(FeatureType.STATE, (2,)),
-    }
-    config.output_features = {"action": PolicyFeature(FeatureType.ACTION, (2,))}
-    torch.manual_seed(0)
-    build_policy(config).save_pretrained(folder)
-    table = {"mean": np.full(2, 256.0), "std": np.full(2, 100.0)}
-    picture = {"mean": np.full((3, 1, 1), 0.5), "std": np.full((3, 1, 1), 0.25)}
-    stats = {"observation.image": picture, "observation.state": table, "action": table}
-    for pipeline in make_default_processors(config, stats, device="cpu"):
-        pipeline.save_pretrained(folder)
-    return folder
-
-
 def test_the_same_rewards(tmp_path):
     pytest.importorskip("gym_pusht")
     if not peer_has("gym_pusht"):
         pytest.skip("the peer has no gym-pusht")
-    folder = save_policy(tmp_path / "policy")
+    folder = save_pusht_policy(tmp_path / "policy", **TINY)
     run_lerobot(
         "eval", policy__path=folder, policy__device="cpu", env__type="pusht", env__episode_length=STEPS,
         env__observation_height=96, env__observation_width=96, eval__n_episodes=EPISODES, eval__batch_size=1,
