@@ -96,7 +96,7 @@ def spilled_mb() -> float:
     """What the object store has written to disk since it started, from Ray's own summary."""
     from ray._private.internal_api import memory_summary
 
-    text = memory_summary(stats_only=True)
+    text = memory_summary(address=ray.get_runtime_context().gcs_address, stats_only=True)  # not another Ray's here
     for line in text.splitlines():
         if line.startswith("Spilled "):
             return float(line.split()[1])
