@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-os.environ.setdefault("RAY_enable_metrics_collection", "0")  # as a run that starts its own Ray
 
 import av
 import numpy as np
@@ -38,6 +37,8 @@ from lerobot_ray.data.metadata import open_metadata
 from lerobot_ray.data.order import build_order
 from lerobot_ray.data.plan import StreamPlan
 from lerobot_ray.data.sample import SampleSpec
+from lerobot_ray.on_ray.cluster import NOT_RECORDED, STORE_PER_WORKER_BYTES
+from lerobot_ray.on_ray.ingest import BLOCK_BYTES, micro_batches_per_block
 
 CHUNK = 100
 Request = tuple[str, np.ndarray]
@@ -90,7 +91,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--cache-gb", type=float, default=6.0)
     parser.add_argument("--cache-dir", type=Path, default=None)
     parser.add_argument("--warm", action="store_true", help="one full epoch first, so that a cache is full")
-    parser.add_argument("--block-mb", type=int, default=128)
+    parser.add_argument("--block-mb", type=int, default=BLOCK_BYTES >> 20)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peer-python")
@@ -99,8 +100,6 @@ def parse_args() -> argparse.Namespace:
 
 
 def build(args: argparse.Namespace) -> tuple[SampleSpec, StreamPlan]:
-    from lerobot_ray.on_ray.ingest import micro_batches_per_block
-
     metadata = open_metadata("bench/two_cameras", root=args.root)
     selection = select_episodes(metadata.episodes)
     spec = SampleSpec(
@@ -124,9 +123,7 @@ def build(args: argparse.Namespace) -> tuple[SampleSpec, StreamPlan]:
         world_size=1,
         rank=0,
         start=0,
-        micro_batches_per_block=micro_batches_per_block(
-            spec.sample_bytes, args.batch_size, target_bytes=args.block_mb << 20
-        ),
+        micro_batches_per_block=micro_batches_per_block(spec, args.batch_size, most_bytes=args.block_mb << 20),
     )
     return spec, plan
 
@@ -148,6 +145,7 @@ def in_own_process(measure: Callable[..., Any], *args: Any) -> Any:
 
 def ours_through_ray(spec: SampleSpec, plan: StreamPlan, args: argparse.Namespace, to_rgb: bool) -> tuple[float, float]:
     """Samples per second, and the share of the time spent waiting for data."""
+    os.environ.update(NOT_RECORDED)  # before Ray is imported
     import ray
     import torch
 
@@ -162,7 +160,7 @@ def ours_through_ray(spec: SampleSpec, plan: StreamPlan, args: argparse.Namespac
     ray.init(
         address="local",
         num_cpus=args.decoders + 1,
-        object_store_memory=2 << 30,
+        object_store_memory=STORE_PER_WORKER_BYTES,
         include_dashboard=False,
         logging_level="ERROR",
     )

@@ -198,9 +198,12 @@ class VideoReader:
     def _copy_yuv420p(self, frame: Any, info: VideoInfo, out: np.ndarray) -> None:
         flat, at = out.reshape(-1), 0
         for plane in frame.planes:
-            pixels = plane_pixels(plane)
-            flat[at : at + pixels.size].reshape(pixels.shape)[...] = pixels
-            at += pixels.size
+            size = plane.width * plane.height
+            if plane.line_size == plane.width:  # no padding: one piece of memory
+                flat.data[at : at + size] = memoryview(plane)[:size]
+            else:
+                flat[at : at + size].reshape(plane.height, plane.width)[...] = plane_pixels(plane)
+            at += size
 
     def _copy_rgb24(self, frame: Any, info: VideoInfo, out: np.ndarray) -> None:
         setting = frame_colours(frame)

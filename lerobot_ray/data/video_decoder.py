@@ -211,7 +211,7 @@ class OpenVideo:
         """Whether going on from here reaches `target`, without decoding more than from its key frame."""
         if self._shown is not None and self._shown >= target:
             return False
-        if any(frame.pts == target for frame in self._ready):
+        if self._ready and any(frame.pts == target for frame in self._ready):
             return True
         return not self._ended and self._fed is not None and self._fed >= key
 

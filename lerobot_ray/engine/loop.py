@@ -66,7 +66,6 @@ def train(
     """
     hooks = hooks or Hooks()
     stream, meters, watch = iter(batches), Meters(), FiniteWatch(learner.policy)
-    saved_at = state.step
     stop = False
     learner.policy.train()
     while state.step < settings.steps and not stop:
@@ -96,10 +95,7 @@ def train(
         if hooks.save and (is_named or stop or (is_last and settings.saves_last)):
             watch.settle()
             hooks.save(state)
-            saved_at = state.step
     watch.settle()
-    if stop:
-        logger.info("stopped as asked after step %d; the last checkpoint is of step %d", state.step, saved_at)
     return state
 
 

@@ -20,9 +20,15 @@ from lerobot_ray.on_ray.capacity import Capacity, capacity_now
 
 logger = logging.getLogger(__name__)
 
-STORE_PER_WORKER_BYTES = int(1.5e9)
+STORE_PER_WORKER_BYTES = 4 << 30
 """Object store that one worker's blocks in flight are given on a Ray that is started here, where memory allows."""
 STORE_SMALLEST_BYTES = 100 << 20
+NOT_RECORDED = {
+    "RAY_enable_metrics_collection": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_event_stats": "0",
+}
+"""What a Ray for one run, which has no dashboard, does not record about itself: nobody reads it, and it costs CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +94,13 @@ def _is_initialized() -> bool:
 def before_ray_is_imported(config: RayConfig) -> None:
     """Sets what Ray reads when it is imported, if one is going to be started here.
 
-    No metrics: nobody reads them, and they cost CPU. And a password, known to this process and its children alone:
-    without one Ray writes a token into the user's home and says so at every start.
+    Among it a password, known to this process and its children alone: without one Ray writes a token into the user's
+    home and says so at every start.
     """
     if is_connected_or_remote(config):
         return
-    os.environ.setdefault("RAY_enable_metrics_collection", "0")
+    for name, value in NOT_RECORDED.items():
+        os.environ.setdefault(name, value)
     has_own = any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     if not has_own and "ray" not in sys.modules:
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))

@@ -11,12 +11,9 @@ from lerobot_ray.data.plan import StreamPlan
 from lerobot_ray.data.storage import LocalStorage
 from lerobot_ray.on_ray.evaluated import evaluates
 from lerobot_ray.on_ray.evaluation import cpus_of_rollouts
-from lerobot_ray.on_ray.ingest import BLOCK_BYTES, IngestOptions, decoders_per_rank, micro_batches_per_block
+from lerobot_ray.on_ray.ingest import IngestOptions, decoders_per_rank, micro_batches_per_block
 from lerobot_ray.on_ray.run_setup import RunSetup
 from lerobot_ray.on_ray.segment import share_of_store
-
-FRAMES_PER_BLOCK = 512
-"""Camera frames in a block at most: about a second of one decoder, so that a stream starts without a long wait."""
 
 BLOCKS_IN_STORE = 8
 """Blocks of one rank the object store must have room for: being decoded, on their way, and being trained on."""
@@ -26,12 +23,7 @@ MOST_DECODE_CPUS = 4096
 
 def plan_stream(setup: RunSetup, order: Order, rank: int, world_size: int, *, start: int) -> StreamPlan:
     batching = setup.batching(world_size)
-    cameras = sum(len(setup.spec.offsets.get(feature.name, (0,))) for feature in setup.spec.specs if feature.is_camera)
     store = share_of_store(world_size, setup.runs_at_once)
-    micro_batches = micro_batches_per_block(
-        setup.spec.sample_bytes, batching.micro_batch, target_bytes=min(BLOCK_BYTES, store // BLOCKS_IN_STORE)
-    )
-    by_frames = max(1, FRAMES_PER_BLOCK // max(1, cameras * batching.micro_batch))
     return StreamPlan(
         order=order,
         global_batch=batching.global_batch,
@@ -39,7 +31,9 @@ def plan_stream(setup: RunSetup, order: Order, rank: int, world_size: int, *, st
         world_size=world_size,
         rank=rank,
         start=start,
-        micro_batches_per_block=min(micro_batches, by_frames),
+        micro_batches_per_block=micro_batches_per_block(
+            setup.spec, batching.micro_batch, most_bytes=store // BLOCKS_IN_STORE
+        ),
     )
 
 
@@ -62,5 +56,6 @@ def ingest_options(setup: RunSetup, world_size: int, plan: StreamPlan, board: An
         num_decoders=decoders,
         buffered_blocks=max(2, ready),
         object_store_bytes=store,
+        gives_back_actors=setup.cluster_grows,
         token_holder=None if is_here else board,
     )

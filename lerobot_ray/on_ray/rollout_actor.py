@@ -43,7 +43,10 @@ class Portion:
 class RolloutActor:
     """The actor itself. It posts every episode to `inbox` as soon as that is over, and returns them all."""
 
-    def __init__(self, device: str, inbox: Any) -> None:
+    def __init__(self, device: str, inbox: Any, *, gives_way: bool = False) -> None:
+        """`gives_way`: other processes of the machine go first where CPUs are few. Environments inherit it."""
+        if gives_way and hasattr(os, "SCHED_IDLE"):  # Ray's own niceness leaves little room for more
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         import torch
 
         # Ray says how many CPUs are its own; a fixed number, for the order of summing depends on it.

@@ -51,8 +51,9 @@ class _Seat:
 class RolloutPool:
     """Up to `num_actors` actors with `resources` each. Close it, or use it as a context manager."""
 
-    def __init__(self, *, num_actors: int, resources: Mapping[str, float]) -> None:
-        self._num_actors, self._resources = num_actors, dict(resources)
+    def __init__(self, *, num_actors: int, resources: Mapping[str, float], gives_way: bool = False) -> None:
+        """`gives_way`: where CPUs are few, other processes go first (`RolloutActor`)."""
+        self._num_actors, self._resources, self._gives_way = num_actors, dict(resources), gives_way
         self._waiting: deque[_Waiting] = deque()
         self._seats: list[_Seat] = []
         self._inbox: Any = None
@@ -135,7 +136,8 @@ class RolloutPool:
         if "memory" in resources:
             options["memory"] = resources["memory"]
         device = "cuda" if resources.get("GPU", 0) > 0 else "cpu"
-        return ray.remote(RolloutActor).options(**options, max_restarts=0).remote(device, self._inbox)
+        actor = ray.remote(RolloutActor).options(**options, max_restarts=0)
+        return actor.remote(device, self._inbox, gives_way=self._gives_way)
 
     def _posted(self) -> list[News]:
         """Episodes that actors have announced."""

@@ -66,7 +66,8 @@ class RunEvaluations:
     ) -> None:
         self._setup, self._config = setup, setup.config
         self._deliver, self._say = deliver, say
-        self._pool = RolloutPool(num_actors=self._config.eval.num_actors, resources=resources_of(self._config.eval))
+        evaluation = self._config.eval
+        self._pool = RolloutPool(num_actors=evaluation.num_actors, resources=resources_of(evaluation), gives_way=True)
         self._running: dict[str, tuple[Path, Evaluation]] = {}
         self._waiting: deque[Path] = deque()
         self._results: dict[int, StepResult] = {}

@@ -62,6 +62,8 @@ class RunSetup:
     """Runs like this one that share the cluster."""
     most_cpus: float = 0.0
     """CPUs of the cluster when it has grown to its limits, as far as the driver knows."""
+    cluster_grows: bool = False
+    """Whether nodes come and go with what is asked for."""
     asks_every_s: float = 2.0
     """How often, about, its workers ask whether to stop."""
     pretrained: Path | None = None

@@ -13,7 +13,7 @@ import logging
 import queue
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -42,6 +42,9 @@ class SegmentOptions:
     num_decoders: int = 1
     """Decode actors at most; work starts with the first that finds a place. 0: decode in this process."""
     cpus_per_decoder: float = 1.0
+    gives_back_actors: bool = False
+    """Whether actors that have nothing to do are ended, so that their nodes may go. Ray Data then ends one whenever
+    decoding waits for training, and starts it again, imports and all, when training waits."""
     object_store_bytes: int | None = None
     """Blocks of this stream that may lie in the object store at once. None: half the cluster's, shared by ranks."""
     token_holder: Any = None
@@ -157,6 +160,9 @@ def decoding_dataset(
     context.print_on_execution_start = False
     context.raise_original_map_exception = True  # a FrameError arrives as one, not as text in another
     context.target_max_block_size = None  # a block is one row, and stays one
+    context.downstream_capacity_backpressure_ratio = None  # the limit below bounds the store, no guess at consumption
+    if not options.gives_back_actors:
+        context.autoscaling_config = replace(context.autoscaling_config, actor_pool_util_downscaling_threshold=-1.0)
     execution = context.execution_options
     execution.preserve_order = True
     execution.resource_limits = ray.data.ExecutionResources(

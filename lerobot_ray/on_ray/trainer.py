@@ -93,7 +93,7 @@ def run(config: TrainConfig) -> int:
             capacity = capacity_now()
             workers = workers_within(capacity, config.ray, device)
             setup = settle(config, metadata, workers, resume_from)
-            setup = dataclasses.replace(setup, most_cpus=capacity.at_most("CPU"))
+            setup = dataclasses.replace(setup, most_cpus=capacity.at_most("CPU"), cluster_grows=capacity.grows)
         if evaluates(config):
             check_room(config.eval, nodes_of_cluster())
         setup = dataclasses.replace(with_push(setup), store=store)

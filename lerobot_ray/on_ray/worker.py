@@ -216,6 +216,8 @@ def _train(setup: RunSetup, board: Any, rank: int, world_size: int) -> int | Non
                 if host.reason or state.step >= config.steps:
                     break
                 logger.warning("a node of this run will be taken away: saved step %d, going on meanwhile", state.step)
+            if host.reason and rank == 0:
+                logger.info("stopped as asked after step %d", state.step)
             beside.finish(stopped=host.reason)
     return state.step
 

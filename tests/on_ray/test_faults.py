@@ -10,7 +10,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +18,6 @@ import psutil
 import pytest
 
 from lerobot_ray.checkpoint.commit import complete_checkpoints, verify
-from lerobot_ray.data.audit_check import load_audit
 from tests.make_dataset import make_dataset
 from tests.on_ray.runs import (
     assert_same_run,
@@ -58,7 +56,11 @@ def unbroken(ray_cluster, root, tmp_path_factory) -> Path:
     return output_dir
 
 
-def test_killed_inside_a_save_and_at_a_random_moment(unbroken, root, tmp_path):
+SHARDED = ["--ray.num_workers=2", "--batch_size=2", "--parallelism.dp_shard=2", "--checkpoint_format=safetensors_dcp"]
+
+
+@pytest.mark.parametrize("parallel", [[], SHARDED], ids=["one file", "shares of two ranks"])
+def test_killed_inside_a_save_and_at_a_random_moment(unbroken, root, tmp_path, parallel):
     output_dir, draw = tmp_path / "run", random.Random(SEED)
 
     def is_saving() -> bool:
@@ -75,14 +77,18 @@ def test_killed_inside_a_save_and_at_a_random_moment(unbroken, root, tmp_path):
         kill_training_workers()
 
     with beside(kill_twice):
-        flags = [f"--steps={STEPS}", "--save_freq=3", "--num_workers=0", "--ray.max_failures=5"]
+        flags = [f"--steps={STEPS}", "--save_freq=3", "--num_workers=0", "--ray.max_failures=5", *parallel]
         assert run_here(command(root, output_dir, *flags)) == 0
     assert len(starts(output_dir)) >= 2
     for path in complete_checkpoints(output_dir):
         verify(path)
     assert not list((output_dir / "checkpoints").glob(".*"))
-    assert_same_run(output_dir, unbroken, step=STEPS)
-    assert losses(output_dir) == losses(unbroken)
+    if parallel:  # sums in another order
+        assert np.array_equal(samples(output_dir), samples(unbroken))
+        assert losses(output_dir) == pytest.approx(losses(unbroken), rel=1e-3)
+    else:
+        assert_same_run(output_dir, unbroken, step=STEPS)
+        assert losses(output_dir) == losses(unbroken)
 
 
 def test_killed_while_the_workers_start(ray_cluster, root, tmp_path):
@@ -172,50 +178,13 @@ def test_a_full_disk_leaves_the_checkpoint_before(ray_cluster, root, tmp_path, c
         subprocess.run(["umount", "-l", output_dir], check=True)
 
 
-ELASTIC = """
-import signal, subprocess, sys
-from pathlib import Path
-from ray.cluster_utils import Cluster
-from tests.on_ray.runs import command, reached, start_apart, starts, wait_until
-
-def is_training(number_of_starts):
-    return len(starts(output_dir)) >= number_of_starts and reached(output_dir, starts(output_dir)[-1] + 3)
-
-root, output_dir, log = map(Path, sys.argv[1:])
-node = dict(num_cpus=2, object_store_memory=100 << 20)
-cluster = Cluster(initialize_head=True, head_node_args=dict(include_dashboard=False, **node))
-second = cluster.add_node(**node)
-flags = ["--ray.num_workers=4", "--ray.min_workers=2", "--global_batch_size=8", "--batch_size=2", "--num_workers=0"]
-flags += ["--steps=100000", "--save_freq=2", "--keep_last=3", "--ray.resize_interval_s=5"]
-flags += [f"--ray.address={cluster.address}"]
-driver = start_apart(command(root, output_dir, *flags), log)
-try:
-    wait_until(lambda: reached(output_dir, 3), within_s=240)
-    cluster.remove_node(second, allow_graceful=False)
-    wait_until(lambda: is_training(2), within_s=240)
-    third = cluster.add_node(**node)
-    wait_until(lambda: is_training(3), within_s=240)
-    drain = ["drain-node", "--address", cluster.address, "--node-id", third.node_id, "--reason-message", "test"]
-    drain += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--deadline-remaining-seconds", "120"]
-    subprocess.run([sys.executable, "-m", "ray.scripts.scripts", *drain], check=True)
-    wait_until(lambda: "will be taken away" in log.read_text(), within_s=60)
-    driver.send_signal(signal.SIGTERM)
-    assert driver.wait(timeout=120) == 128 + signal.SIGTERM
-finally:
-    driver.kill()
-    cluster.shutdown()
-"""
-
-
-def test_four_workers_then_two_then_four(root, tmp_path):
-    """A node of a real cluster dies and another one comes: the same global batches throughout."""
-    output_dir, log = tmp_path / "run", tmp_path / "log"
-    quick = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
-    arguments = [sys.executable, "-c", ELASTIC, str(root), str(output_dir), str(log)]
-    done = subprocess.run(arguments, env=os.environ | quick, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:] + log.read_text()[-5000:]
-    q, step, _, _ = samples(output_dir)
-    assert np.array_equal(q, np.arange(len(q)))
-    assert np.array_equal(step, q // 8)
-    attempts = load_audit(output_dir).attempts
-    assert [attempt.world_size for attempt in attempts][:3] == [4, 2, 4]
+def test_a_loss_that_is_not_finite(ray_cluster, root, tmp_path, capsys):
+    """The run stops and names step, samples and parameters; or the step is skipped and counted."""
+    flags = ["--num_workers=0", "--steps=12", "--save_freq=2", "--optimizer.lr=1e30", "--optimizer.grad_clip_norm=0"]
+    assert run_here(command(root, tmp_path / "stopped", *flags)) == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    print(said)
+    step = max(losses(tmp_path / "stopped"))
+    assert len(said) == 1
+    assert run_here(command(root, tmp_path / "skipped", *flags, "--on_nonfinite=skip")) == 0
+    print((tmp_path / "skipped/metrics.jsonl").read_text()[-1500:], step)

@@ -69,6 +69,13 @@ def decoder_pids() -> list[int]:
     ]
 
 
+def wait_for_no_decoders() -> None:
+    deadline = time.monotonic() + 30
+    while decoder_pids():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def test_blocks_come_in_order_and_hold_what_the_plan_says(ray_cluster, spec):
     """Over several segments, past the end of an epoch, from the middle."""
     plan, reader = make_plan(spec, start=16), BlockReader(spec)
@@ -108,14 +115,26 @@ def test_a_killed_decode_actor_changes_nothing(ray_cluster, spec):
     assert killed
 
 
+@pytest.mark.slow
+def test_actors_stay_while_decoding_waits_for_training(ray_cluster, spec):
+    """Ray Data looks at idle actors from ten seconds after the last one's start."""
+    wait_for_no_decoders()
+    options = IngestOptions(num_decoders=2, buffered_blocks=1, object_store_bytes=4 << 20)
+    with BlockStream(spec, make_plan(spec), options=options) as stream:
+        while len(decoder_pids()) < 2:
+            next(stream)
+        before, until = set(decoder_pids()), time.monotonic() + 22
+        while time.monotonic() < until:
+            next(stream)
+            time.sleep(0.05)
+        assert set(decoder_pids()) == before
+
+
 def test_closing_early_frees_the_decoders(ray_cluster, spec):
     with BlockStream(spec, make_plan(spec), options=IngestOptions(num_decoders=2)) as stream:
         next(stream)
         assert decoder_pids()
-    deadline = time.monotonic() + 30
-    while decoder_pids() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert decoder_pids() == []
+    wait_for_no_decoders()
 
 
 def test_a_frame_that_cannot_be_decoded_stops_the_stream_with_its_name(ray_cluster, tmp_path):
