@@ -12,12 +12,13 @@ BENCH   := build/bench
 # `make hub` keeps its repositories here
 HUB     := build/hub
 
-.PHONY: help setup hub demo test test-slow lint format bench docs parity clean
+.PHONY: help setup hub demo test test-slow faults lint format bench docs parity clean
 
 help:
 	@echo "make demo     a dataset and what the package does with it, on this machine"
 	@echo "make test     the test suite, some minutes"
 	@echo "make test-slow  the tests that take long: compilers, many kills, whole clusters"
+	@echo "make faults   runs that are killed, ten times over at other moments (TIMES=3)"
 	@echo "make lint     ruff and mypy, as CI runs them"
 	@echo "make format   let ruff rewrite the code"
 	@echo "make docs     the documentation, in site/"
@@ -49,6 +50,10 @@ test: setup
 
 test-slow: setup
 	@$(BIN)/pytest -m slow
+
+faults: setup
+	@for seed in $$(seq $(or $(TIMES),10)); do \
+	  FAULT_SEED=$$seed $(BIN)/pytest -m slow tests/on_ray/test_faults.py tests/on_ray/test_nodes_come_and_go.py || exit 1; done
 
 lint: setup
 	$(BIN)/ruff check

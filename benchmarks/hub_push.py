@@ -48,7 +48,7 @@ def main() -> None:
     args = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="hub-push-") as work,
-        HubServer(Path(work) / "hub") as hub,
+        HubServer(Path(work) / "server") as hub,
         S3Server() as s3,
     ):
         s3.put("bench", {"elsewhere": b""})
@@ -65,7 +65,7 @@ def main() -> None:
         )
         hub.fault("/lfs/", method="PUT", bytes_per_s=args.mbit * 1e6 / 8)
         result = measure(args, Path(work), environment)
-        result["uploaded_mb"] = sum(path.stat().st_size for path in (Path(work) / "hub/blobs").iterdir()) / 1e6
+        result["uploaded_mb"] = sum(path.stat().st_size for path in (Path(work) / "server/blobs").iterdir()) / 1e6
     print(json.dumps(result, indent=2))
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
@@ -99,19 +99,24 @@ def resumed(args: argparse.Namespace, work: Path, environment: dict[str, str], n
     flags = ["--resume=true", f"--config_path={name}", f"--output_dir={place / 'run'}", f"--steps={args.steps + 2}"]
     flags += ["--save_checkpoint_to_hub=false", "--ray.storage_path=null", "--save_checkpoint=false"]
     started = time.time()
-    subprocess.run(
-        [sys.executable, "-m", "lerobot_ray.train", *flags], env=environment, check=True, capture_output=True
-    )
+    train(flags, environment)
     return round(lines_of(place / "run")[0]["time"] - started, 1)
 
 
 def run(args: argparse.Namespace, output_dir: Path, environment: dict[str, str], flags: list[str]) -> float:
-    command = [sys.executable, "-m", "lerobot_ray.train", "--dataset.repo_id=bench/data", f"--dataset.root={args.root}"]
+    command = ["--dataset.repo_id=bench/data", f"--dataset.root={args.root}"]
     command += [*ACT, *args.policy, f"--batch_size={args.batch_size}", f"--save_freq={args.save_freq}", "--log_freq=1"]
     command += ["--mlflow.enable=false", f"--output_dir={output_dir}", *flags]
     started = time.perf_counter()
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    train(command, environment)
     return time.perf_counter() - started
+
+
+def train(flags: list[str], environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "lerobot_ray.train", *flags]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr[-3000:]}")
 
 
 def lines_of(output_dir: Path) -> list[dict[str, float]]:

@@ -128,12 +128,16 @@ class VideoReader:
             return out
         wanted, first_slot, slots = np.unique(video.ranks(times_s, tolerance_s), return_index=True, return_inverse=True)
         order = video.cheapest_order(wanted)
-        copy = self._copies[self.pixel_format]
+        copy, info, ranks = self._copies[self.pixel_format], video.info, wanted[order].tolist()
+        places_of_ranks, alike = places[first_slot[order]].tolist(), None
         try:
-            for i, j in zip(order, [*order[1:], None], strict=True):
-                frame = video.frame(int(wanted[i]), None if j is None else int(wanted[j]))
-                _check_like_file(frame, video.info, self.pixel_format, path)
-                copy(frame, video.info, out[places[first_slot[i]]])
+            for rank, following, place in zip(ranks, [*ranks[1:], None], places_of_ranks, strict=True):
+                frame = video.frame(rank, following)
+                looks = frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range
+                if looks != alike:
+                    _check_like_file(frame, info, self.pixel_format, path)
+                    alike = looks
+                copy(frame, info, out[place])
         except av.FFmpegError as error:
             self._forget(path)
             raise FrameError(

@@ -173,7 +173,7 @@ class OpenVideo:
     def frame(self, rank: int, following: int | None) -> Any:
         """The decoded frame of `rank`; `following` is the rank wanted after it, if known. Valid until the next call."""
         index = self.index
-        target, place, key = int(index.pts[rank]), int(index.place[rank]), int(index.key[rank])
+        target, place, key = index.pts.item(rank), index.place.item(rank), index.key.item(rank)
         if key < 0:
             raise self._error(rank, "there is no key frame to decode it from")
         try:

@@ -62,7 +62,7 @@ class ListedPackets:
         if len(data) < entry.size or not data:
             return None
         packet = av.Packet(data)
-        packet.pts, packet.dts, packet.time_base = int(self._pts[self._next]), entry.timestamp, self._time_base
+        packet.pts, packet.dts, packet.time_base = self._pts.item(self._next), entry.timestamp, self._time_base
         packet.is_keyframe = entry.is_keyframe
         self._next += 1
         return packet

@@ -182,9 +182,14 @@ def test_a_loss_that_is_not_finite(ray_cluster, root, tmp_path, capsys):
     """The run stops and names step, samples and parameters; or the step is skipped and counted."""
     flags = ["--num_workers=0", "--steps=12", "--save_freq=2", "--optimizer.lr=1e30", "--optimizer.grad_clip_norm=0"]
     assert run_here(command(root, tmp_path / "stopped", *flags)) == 1
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
-    print(said)
-    step = max(losses(tmp_path / "stopped"))
-    assert len(said) == 1
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    step = max(losses(tmp_path / "stopped"), default=0)
+    assert f"the loss of step {step} is not finite. Samples at stream indices {4 * step}, {4 * step + 1}, " in said
+    assert "parameters that are not finite: " in said
+    assert "--on_nonfinite=skip" in said
     assert run_here(command(root, tmp_path / "skipped", *flags, "--on_nonfinite=skip")) == 0
-    print((tmp_path / "skipped/metrics.jsonl").read_text()[-1500:], step)
+    lines = [json.loads(line) for line in (tmp_path / "skipped/metrics.jsonl").read_text().splitlines()]
+    skipped = [line["train/skipped_steps"] for line in lines if "train/skipped_steps" in line]
+    assert len(skipped) == 12
+    assert skipped[0] == 0
+    assert sum(skipped) >= 8
