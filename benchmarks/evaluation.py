@@ -148,7 +148,7 @@ def training(args: argparse.Namespace) -> list[dict[str, Any]]:
         flags = [
             *reach_flags(args.folder, steps=args.steps, run_dir=run_dir),
             f"--env_eval_freq={EVERY}",
-            "--eval.n_episodes=24",
+            "--eval.n_episodes=12",
             f"--eval.use_async_envs={str(is_async).lower()}",
             "--eval.videos=0",
             "--log_freq=2",
