@@ -14,6 +14,7 @@ One run measures, one after the other so that they do not disturb each other, `-
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -30,6 +31,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 import av
 import numpy as np
+import psutil
 
 from lerobot_ray.data.camera_cache import CacheSettings
 from lerobot_ray.data.episodes import select_episodes
@@ -51,10 +53,12 @@ def main() -> None:
     metadata = spec.metadata
     cameras = len(metadata.video_keys)
     rounds: dict[str, list[float]] = {"ours": [], "ours_rgb": [], "limit": [], "peer": []}
+    shares: list[dict[str, float]] = []
     for _ in range(args.repeats):
         rounds["limit"].append(decode_limit(spec, plan, args))
-        ours, wait = in_own_process(ours_through_ray, spec, plan, args, False)
+        ours, wait, cpu_s = in_own_process(ours_through_ray, spec, plan, args, False)
         rounds["ours"].append(ours * cameras)
+        shares.append({who: round(1000 * seconds / cameras, 3) for who, seconds in cpu_s.items()})
         rounds["ours_rgb"].append(in_own_process(ours_through_ray, spec, plan, args, True)[0] * cameras)
         if args.peer_python:
             rounds["peer"].append(peer(args))
@@ -71,6 +75,7 @@ def main() -> None:
         "times_peer": median["ours"] / median["peer"] if median["peer"] else None,
         "times_peer_rgb": median["ours_rgb"] / median["peer"] if median["peer"] else None,
         "rounds": rounds,
+        "cpu_ms_per_camera_frame": shares,
         "settings": {key: str(value) for key, value in vars(args).items()},
         "cpus": os.cpu_count(),
     }
@@ -143,8 +148,11 @@ def in_own_process(measure: Callable[..., Any], *args: Any) -> Any:
         return pool.apply(measure, args)
 
 
-def ours_through_ray(spec: SampleSpec, plan: StreamPlan, args: argparse.Namespace, to_rgb: bool) -> tuple[float, float]:
-    """Samples per second, and the share of the time spent waiting for data."""
+def ours_through_ray(
+    spec: SampleSpec, plan: StreamPlan, args: argparse.Namespace, to_rgb: bool
+) -> tuple[float, float, dict[str, float]]:
+    """Samples per second, the share of the time spent waiting for data, and processor seconds per sample by who spent
+    them."""
     os.environ.update(NOT_RECORDED)  # before Ray is imported
     import ray
     import torch
@@ -169,7 +177,7 @@ def ours_through_ray(spec: SampleSpec, plan: StreamPlan, args: argparse.Namespac
             warm_blocks = max(8, -(-spec.selection.num_samples // plan.block(0).sample_ids.size) if args.warm else 0)
             for _ in range(warm_blocks):
                 next(stream)
-            samples, started, waited = 0, time.perf_counter(), stream.wait_s
+            samples, started, waited, spent = 0, time.perf_counter(), stream.wait_s, processor_s()
             while time.perf_counter() - started < args.seconds:
                 columns = next(stream).columns
                 if to_rgb:
@@ -181,11 +189,22 @@ def ours_through_ray(spec: SampleSpec, plan: StreamPlan, args: argparse.Namespac
                         batch = [tensor[start : start + args.batch_size] for tensor in tensors]
                         samples += len(batch[0])
             seconds = time.perf_counter() - started
-            return samples / seconds, (stream.wait_s - waited) / seconds
+            per_sample = {who: (total - spent[who]) / samples for who, total in processor_s().items()}
+            return samples / seconds, (stream.wait_s - waited) / seconds, per_sample
     finally:
         ray.shutdown()
         if cache_dir is not None:
             cache_dir.cleanup()
+
+
+def processor_s() -> dict[str, float]:
+    """Processor seconds so far of this process and those it started."""
+    found = {"decode actors": 0.0, "consumer": sum(psutil.Process().cpu_times()[:2]), "the rest of Ray": 0.0}
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            who = "decode actors" if process.name().startswith("ray::MapWorker") else "the rest of Ray"
+            found[who] += sum(process.cpu_times()[:2])
+    return found
 
 
 # The limit
