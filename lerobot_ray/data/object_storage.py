@@ -260,7 +260,8 @@ def _content(path: str, mark: str) -> str:
 def refuse_secrets(url: str) -> None:
     split = urlsplit(url)
     words = [name for name in parse_qs(split.query) if any(word in name.lower() for word in _SECRET_WORDS)]
-    if split.password or (split.username and split.scheme in ("s3", "gs", "gcs")) or words:
+    is_nobody = split.username == "anonymous" and split.scheme in ("gs", "gcs")  # pyarrow's word for public buckets
+    if split.password or (split.username and not is_nobody and split.scheme in ("s3", "gs", "gcs")) or words:
         raise ConfigError(
             f"The URL {split.scheme}://{split.hostname}{split.path} carries credentials, and URLs end up in logs and "
             f"checkpoints. Take them out and set them in the environment of every machine (AWS_ACCESS_KEY_ID, "

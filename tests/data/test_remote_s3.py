@@ -109,13 +109,22 @@ def test_it_travels_with_its_listing_and_without_credentials(s3, monkeypatch):
 
 @pytest.mark.parametrize(
     "url",
-    ["s3://key:secret@lab/pick", "s3://lab/pick?secret_key=abc", "https://host/pick?X-Amz-Signature=abc"],
+    [
+        "s3://key:secret@lab/pick",
+        "s3://lab/pick?secret_key=abc",
+        "https://host/pick?X-Amz-Signature=abc",
+        "gs://anonymous:secret@lab/pick",
+    ],
 )
 def test_credentials_in_a_url_are_refused(url):
     with pytest.raises(ConfigError, match="carries credentials") as error:
         ObjectStorage(url)
     for secret in ("secret@", "abc"):
         assert secret not in str(error.value)
+
+
+def test_a_public_bucket_is_read_as_nobody():
+    assert ObjectStorage("gs://anonymous@lab/pick").identity() == "gs://anonymous@lab/pick"
 
 
 def test_look_ahead(s3):
