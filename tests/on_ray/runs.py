@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 
 from lerobot_ray.config.parse import parse_train_config
 from lerobot_ray.data.audit_check import load_audit
+from lerobot_ray.train import fetch_from_elsewhere
 
 TINY_ACT = [
     "--policy.type=act",
@@ -128,7 +129,7 @@ def run_here(arguments: list[str]) -> int:
     """The run on the Ray that this process is connected to."""
     from lerobot_ray.on_ray.trainer import train
 
-    return train(parse_train_config(arguments))
+    return train(parse_train_config(arguments, fetch=fetch_from_elsewhere))
 
 
 def run_in_one_start(cases: dict[str, list[str]], *, num_workers: int) -> None:
