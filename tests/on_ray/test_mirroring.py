@@ -157,10 +157,8 @@ def test_a_run_goes_on_from_its_store_on_an_empty_disk(ray_cluster, s3, toy_root
     said = finished([*resumed, "--steps=10"], tmp_path / "log2")
     assert f"copied to  {RUNS}/run" in said
     assert steps() == [4, 8, 10]
-    known = list(
-        losses(tmp_path / "second" / "run")
-    )  # those of steps that were lost with the first disk may be among them
-    assert known[:10] == list(range(1, 11)), "its numbers came along"
+    # Numbers of steps that were lost with the first disk may be there too; curves leave them out.
+    assert list(losses(tmp_path / "second" / "run"))[:10] == list(range(1, 11)), "its numbers came along"
 
     shutil.rmtree(tmp_path / "second")
     said = finished(arguments("third", "--steps=12", "--resume=auto"), tmp_path / "log3")
