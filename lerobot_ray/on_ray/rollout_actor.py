@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,7 +47,8 @@ class RolloutActor:
     def __init__(self, device: str, inbox: Any, *, gives_way: bool = False) -> None:
         """`gives_way`: other processes of the machine go first where CPUs are few. Environments inherit it."""
         if gives_way and hasattr(os, "SCHED_IDLE"):  # Ray's own niceness leaves little room for more
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            with contextlib.suppress(OSError):  # a sandbox without it
+                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         import torch
 
         # Ray says how many CPUs are its own; a fixed number, for the order of summing depends on it.
