@@ -203,7 +203,11 @@ def pusht(args: argparse.Namespace) -> list[dict[str, Any]]:
     if args.peer_python is not None:
         theirs = [str(args.peer_python.parent / "lerobot-eval"), *usual, "--policy.device=cpu"]
         commands["lerobot-eval, its defaults"] = theirs
-        commands["lerobot-eval, 10 environments"] = [*theirs, "--eval.batch_size=10"]
+        commands["lerobot-eval, 10 environments, one process"] = [
+            *theirs,
+            "--eval.batch_size=10",
+            "--eval.use_async_envs=false",
+        ]
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in commands}
     for _ in range(args.rounds):
         for name, command in commands.items():
