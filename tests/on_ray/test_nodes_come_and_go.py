@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lerobot_ray.tracking.metric_log import load_metrics
 from tests.make_dataset import make_dataset
 from tests.on_ray.runs import samples
 
@@ -88,8 +88,7 @@ def world_sizes_of_an_unbroken_sequence(output_dir: Path) -> list[int]:
     q, step, _, _ = samples(output_dir)
     assert np.array_equal(q, np.arange(len(q)))
     assert np.array_equal(step, q // 8)
-    lines = [json.loads(line) for line in (output_dir / "metrics.jsonl").read_text().splitlines()]
-    return [line["world_size"] for line in lines if line.get("event") == "start"]
+    return [attempt.info["world_size"] for attempt in load_metrics(output_dir).attempts]
 
 
 def test_four_workers_then_two_then_four(root, tmp_path):
