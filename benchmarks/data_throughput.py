@@ -174,7 +174,10 @@ def ours_through_ray(
     )
     try:
         with BlockStream(spec, plan, options=IngestOptions(num_decoders=args.decoders)) as stream:
-            warm_blocks = max(8, -(-spec.selection.num_samples // plan.block(0).sample_ids.size) if args.warm else 0)
+            block_samples = plan.block(0).sample_ids.size
+            warm_blocks = 4 + STORE_PER_WORKER_BYTES // (spec.sample_bytes * block_samples)  # its memory is used again
+            if args.warm:
+                warm_blocks = max(warm_blocks, -(-spec.selection.num_samples // block_samples))
             for _ in range(warm_blocks):
                 next(stream)
             samples, started, waited, spent = 0, time.perf_counter(), stream.wait_s, processor_s()

@@ -8,6 +8,8 @@ actors     an untrained ACT plays reach with a 64x64 camera, so every episode ta
            has played.
 training   one run with rollouts every so many steps. Log windows (two steps each) while an evaluation is under way, the
            start of its actor included, against those with none; windows in which a checkpoint is written are neither.
+           Last the same run without rollouts, beside a foreign process that is busy in turns: what the machine itself
+           takes from a process when another core works.
 pusht      seconds from the command line to a 50-episode result of the same untrained policy, ours and lerobot-eval in
            turn. gym-pusht must be importable by both interpreters.
 
@@ -19,6 +21,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import multiprocessing
 import os
 import platform
 import shutil
@@ -27,6 +30,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +41,8 @@ PIXELS = 64
 WARM_STEPS = 80
 """Of a training run, not counted: frames are decoded for the first time, then they are cached."""
 EVERY = 80
+TURN_S = 10.0
+"""How long the foreign process is busy, and then not there."""
 
 
 def main() -> None:
@@ -143,35 +150,70 @@ def training(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Samples per second while an evaluation is under way, and while none is."""
     rows = []
     for name, is_async in (("in the actor's process", False), ("in processes of their own (default)", True)):
-        run_dir = args.folder / f"run_{'apart' if is_async else 'inside'}"
-        shutil.rmtree(run_dir, ignore_errors=True)
-        flags = [
-            *reach_flags(args.folder, steps=args.steps, run_dir=run_dir),
-            f"--env_eval_freq={EVERY}",
-            "--eval.n_episodes=12",
-            f"--eval.use_async_envs={str(is_async).lower()}",
-            "--eval.videos=0",
-            "--log_freq=2",
-            "--dataset.cache=memory",
-            "--mlflow.enable=false",
-        ]
-        run([sys.executable, "-m", "lerobot_ray.train", *flags])
-        found = windows(run_dir)
-        middle = {state: statistics.median(rates) for state, rates in found.items()}
-        row: dict[str, Any] = {"environments": name}
-        for state, rates in found.items():
-            quarters = statistics.quantiles(rates, n=4)
-            row[f"{state}, samples/s"] = f"{middle[state]:.1f} ({quarters[0]:.1f} to {quarters[2]:.1f})"
-            row[f"windows {state}"] = len(rates)
-        row["on over off"] = round(middle["on"] / middle["off"], 3)
-        rows.append(row)
+        run_dir, command = training_command(args, "apart" if is_async else "inside")
+        rollouts = [f"--env_eval_freq={EVERY}", "--eval.n_episodes=12", "--eval.videos=0"]
+        run([*command, *rollouts, f"--eval.use_async_envs={str(is_async).lower()}"])
+        infos = [json.loads(path.read_text()) for path in run_dir.glob("eval/eval_info_*.json")]
+        played = [(info["evaluation"]["began_s"], info["overall"]["eval_s"]) for info in infos]
+        rows.append(training_row(name, windows(run_dir, played)))
+    run_dir, command = training_command(args, "neighbour")
+    with ThreadPoolExecutor(1) as threads:
+        training = threads.submit(run, command)
+        was_busy = busy_in_turns(training)
+        training.result()
+    rows.append(training_row("none: a foreign process is busy", windows(run_dir, was_busy)))
     return rows
 
 
-def windows(run_dir: Path) -> dict[str, list[float]]:
-    """Samples per second of every log window, by whether an evaluation was under way."""
-    infos = [json.loads(path.read_text()) for path in run_dir.glob("eval/eval_info_*.json")]
-    played = [(info["evaluation"]["began_s"], info["overall"]["eval_s"]) for info in infos]
+def training_command(args: argparse.Namespace, name: str) -> tuple[Path, list[str]]:
+    run_dir = args.folder / f"run_{name}"
+    shutil.rmtree(run_dir, ignore_errors=True)
+    flags = reach_flags(args.folder, steps=args.steps, run_dir=run_dir)
+    flags += ["--log_freq=2", "--dataset.cache=memory", "--mlflow.enable=false"]
+    return run_dir, [sys.executable, "-m", "lerobot_ray.train", *flags]
+
+
+def training_row(name: str, found: dict[str, list[float]]) -> dict[str, Any]:
+    middle = {state: statistics.median(rates) for state, rates in found.items()}
+    row: dict[str, Any] = {"environments": name}
+    for state, rates in found.items():
+        quarters = statistics.quantiles(rates, n=4)
+        row[f"{state}, samples/s"] = f"{middle[state]:.1f} ({quarters[0]:.1f} to {quarters[2]:.1f})"
+        row[f"windows {state}"] = len(rates)
+    return row | {"on over off": round(middle["on"] / middle["off"], 3)}
+
+
+def busy_in_turns(training: Future[None]) -> list[tuple[float, float]]:
+    """When a process was busy beside `training`, and for how long each time: half of the time until it ends."""
+    was_busy = []
+    while not training.done():
+        neighbour = multiprocessing.get_context("spawn").Process(target=forward_for_ever, daemon=True)
+        began = time.time()
+        neighbour.start()
+        wait_for([training], timeout=TURN_S)
+        neighbour.kill()
+        neighbour.join()
+        was_busy.append((began, time.time() - began))
+        wait_for([training], timeout=TURN_S)
+    return was_busy
+
+
+def forward_for_ever() -> None:
+    """Convolutions of small pictures, as a policy's backbone computes them, where rollouts stand with the scheduler."""
+    import torch
+
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    torch.set_num_threads(1)
+    picture, widths = torch.rand(4, 3, PIXELS, PIXELS), (3, 64, 128, 256, 512)
+    layers = [torch.nn.Conv2d(inner, outer, 3, stride=2, padding=1) for inner, outer in itertools.pairwise(widths)]
+    with torch.inference_mode():
+        while True:
+            torch.nn.Sequential(*layers)(picture)
+
+
+def windows(run_dir: Path, played: list[tuple[float, float]]) -> dict[str, list[float]]:
+    """Samples per second of every log window, by whether something was played (from, for so long) beside it."""
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     written = [entry["time"] for entry in lines if entry.get("event") == "checkpoint"]
     logged = [entry for entry in lines if "train/samples_per_s" in entry]

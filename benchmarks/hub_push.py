@@ -1,10 +1,16 @@
 """What a second place costs a run, and how long a run takes to go on from it: a loopback Hub, a loopback S3.
 
     python benchmarks/hub_push.py --root /tmp/bench --mbit 200 --json OUT.json    (writes OUT.md beside it)
+    python benchmarks/hub_push.py --root /tmp/bench --size 500M --steps 2 --save-freq 2 --batch-size 1 --json OUT.json
 
 Runs of the same steps on the same dataset (bench_dataset.py writes one): with checkpoints that stay here, pushed to the
 Hub over a line of --mbit, copied to S3; and one resumed from each on an empty cache. Step times are the middle half of
-the steps' own (`train/update_s`), so that the start and the saves themselves are left out.
+the steps' own (`train/update_s`), so that the start and the saves themselves are left out; with fewer than eight steps
+none are given.
+
+The S3 is moto unless --s3 names another that is running: moto answers every range of a file from the whole of it, which
+is too slow and too large for files of gigabytes. The disk must hold five checkpoints. What --json holds of other sizes
+stays.
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -32,63 +40,80 @@ PLACES = {
     "hub": ["--policy.repo_id=bench/act", "--save_checkpoint_to_hub=true", "--policy.push_to_hub=false"],
     "s3": ["--ray.storage_path=s3://bench/runs"],
 }
-# An ACT of about 50 million parameters, its ResNet included.
+# An ACT, its ResNet included.
 ACT = ["--policy.type=act", "--policy.pretrained_backbone_weights=null", "--policy.device=cpu"]
+SIZES = {"50M": [], "500M": ["--policy.dim_model=1536", "--policy.dim_feedforward=14336"]}
+TIMED_STEPS = 8
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="the dataset")
+    parser.add_argument("--size", choices=SIZES, default="50M", help="parameters, about (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--save-freq", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--mbit", type=float, default=200.0, help="the line's speed")
     parser.add_argument("--policy", nargs="*", default=[], help="more policy flags, for a smaller one")
+    parser.add_argument("--s3", metavar="URL", help="an S3 that is running, its keys in the environment")
+    parser.add_argument("--folder", type=Path, help="where runs and servers keep their files (default: the system's)")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    report = json.loads(args.json.read_text()) if args.json and args.json.exists() else {}
     with (
-        tempfile.TemporaryDirectory(prefix="hub-push-") as work,
+        tempfile.TemporaryDirectory(prefix="hub-push-", dir=args.folder) as work,
         HubServer(Path(work) / "server") as hub,
-        S3Server() as s3,
+        S3Server() as moto,
     ):
-        s3.put("bench", {"elsewhere": b""})
-        environment = (
-            os.environ
-            | s3.environment
-            | {
-                "HF_ENDPOINT": hub.endpoint,
-                "HF_TOKEN": hub.add_user("bench"),
-                "HF_HUB_DISABLE_XET": "1",
-                "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-                "RAY_AUTH_MODE": "disabled",
-            }
-        )
+        environment = os.environ | ({"AWS_ENDPOINT_URL": args.s3} if args.s3 else moto.environment)
+        boto3.client("s3", endpoint_url=args.s3 or moto.endpoint, **keys_of(environment)).create_bucket(Bucket="bench")
+        environment |= {
+            "HF_ENDPOINT": hub.endpoint,
+            "HF_TOKEN": hub.add_user("bench"),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "RAY_AUTH_MODE": "disabled",
+        }
         hub.fault("/lfs/", method="PUT", bytes_per_s=args.mbit * 1e6 / 8)
-        result = measure(args, Path(work), environment)
-        result["uploaded_mb"] = sum(path.stat().st_size for path in (Path(work) / "server/blobs").iterdir()) / 1e6
-    print(json.dumps(result, indent=2))
+        report[args.size] = measure(args, Path(work), environment)
+    print(json.dumps(report[args.size], indent=2))
     if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
-        args.json.with_suffix(".md").write_text(page(result))
+        args.json.write_text(json.dumps(report, indent=2) + "\n")
+        args.json.with_suffix(".md").write_text(page(report))
+
+
+def keys_of(environment: dict[str, str]) -> dict[str, str]:
+    return {
+        "aws_access_key_id": environment["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": environment["AWS_SECRET_ACCESS_KEY"],
+        "region_name": environment.get("AWS_DEFAULT_REGION", "us-east-1"),
+    }
 
 
 def measure(args: argparse.Namespace, work: Path, environment: dict[str, str]) -> dict[str, Any]:
     result: dict[str, Any] = {
-        "command": f"python benchmarks/hub_push.py --root {args.root.name} --steps {args.steps} "
+        "command": f"python benchmarks/hub_push.py --root {args.root.name} --size {args.size} --steps {args.steps} "
         f"--save-freq {args.save_freq} --batch-size {args.batch_size} --mbit {args.mbit:g}",
         "cpus": os.cpu_count(),
         "torch": version("torch"),
         "steps": args.steps,
         "save_freq": args.save_freq,
         "mbit": args.mbit,
+        "s3": "another" if args.s3 else "moto",
+        "places": {},
     }
+    names = {"here": str(work / "here"), "hub": "bench/act", "s3": "s3://bench/runs/s3"}
     for name, flags in PLACES.items():
         seconds = run(args, work / name, environment, [*flags, f"--steps={args.steps}"])
-        result[name] = {"step_ms": middle_step_ms(work / name), "whole_run_s": round(seconds, 1)}
-    names = {"here": str(work / "here"), "hub": "bench/act", "s3": "s3://bench/runs/s3"}
-    result["first_step_after_resume_s"] = {place: resumed(args, work, environment, names[place]) for place in PLACES}
-    last = work / "here" / "checkpoints" / "last"
-    result["checkpoint_mb"] = sum(path.stat().st_size for path in last.resolve().rglob("*") if path.is_file()) / 1e6
+        last = (work / name / "checkpoints/last").resolve()
+        result["checkpoint_mb"] = sum(path.stat().st_size for path in last.rglob("*") if path.is_file()) / 1e6
+        steps = middle_step_ms(work / name) if args.steps >= TIMED_STEPS else None
+        if name != "here":  # what is resumed from elsewhere needs nothing of it
+            shutil.rmtree(work / name)
+        resumed_s = resumed(args, work, environment, names[name])
+        result["places"][name] = {"step_ms": steps, "whole_run_s": round(seconds, 1), "resumed_s": resumed_s}
+        shutil.rmtree(work / name, ignore_errors=True)
+        print(name, result["places"][name], flush=True)
     return result
 
 
@@ -100,12 +125,21 @@ def resumed(args: argparse.Namespace, work: Path, environment: dict[str, str], n
     flags += ["--save_checkpoint_to_hub=false", "--ray.storage_path=null", "--save_checkpoint=false"]
     started = time.time()
     train(flags, environment)
-    return round(lines_of(place / "run")[0]["time"] - started, 1)
+    first_step_ended = lines_of(place / "run")[0]["time"]
+    shutil.rmtree(place)
+    return round(first_step_ended - started, 1)
 
 
 def run(args: argparse.Namespace, output_dir: Path, environment: dict[str, str], flags: list[str]) -> float:
     command = ["--dataset.repo_id=bench/data", f"--dataset.root={args.root}"]
-    command += [*ACT, *args.policy, f"--batch_size={args.batch_size}", f"--save_freq={args.save_freq}", "--log_freq=1"]
+    command += [
+        *ACT,
+        *SIZES[args.size],
+        *args.policy,
+        f"--batch_size={args.batch_size}",
+        f"--save_freq={args.save_freq}",
+        "--log_freq=1",
+    ]
     command += ["--mlflow.enable=false", f"--output_dir={output_dir}", *flags]
     started = time.perf_counter()
     train(command, environment)
@@ -131,32 +165,41 @@ def middle_step_ms(output_dir: Path) -> dict[str, float]:
     return {name: round(float(value), 2) for name, value in zip(("mean", "low", "high"), of(middle), strict=True)}
 
 
-def page(result: dict[str, Any]) -> str:
+def page(report: dict[str, Any]) -> str:
     """The figures as a page."""
-    here = result["here"]["step_ms"]["mean"]
-    rows = [
-        f"| {place} | {result[place]['step_ms']['mean']:.0f} ({result[place]['step_ms']['low']:.0f} to "
-        f"{result[place]['step_ms']['high']:.0f}) | {100 * (result[place]['step_ms']['mean'] / here - 1):+.1f} % "
-        f"| {result[place]['whole_run_s']:.0f} | {result['first_step_after_resume_s'][place]:.0f} |"
-        for place in PLACES
-    ]
-    return "\n".join(
-        [
-            "# What a second place for checkpoints costs",
+    lines = ["# What a second place for checkpoints costs", ""]
+    for size, result in report.items():
+        places = result["places"]
+        lines += [
+            f"## {size} parameters",
             "",
-            f"`{result['command']}` on {result['cpus']} CPU cores, torch {result['torch']}. The Hub, the S3 and",
-            f"training share them. A checkpoint has {result['checkpoint_mb']:.0f} MB, one every {result['save_freq']}",
-            f"of {result['steps']} steps; the line to the Hub carries {result['mbit']:g} Mbit/s, that to S3 is not",
-            "slowed.",
+            f"`{result['command']}`",
             "",
-            "| checkpoints go to | step, ms (middle half) | against here | whole run, s | first step after resume, s |",
-            "| --- | --- | --- | --- | --- |",
-            *rows,
-            "",
-            "*here*: the local folder alone. Resuming begins with the command, nothing in the caches.",
+            f"{result['cpus']} CPU cores, torch {result['torch']}. The Hub, the S3 and training share them.",
+            f"A checkpoint has {result['checkpoint_mb']:.0f} MB, one every {result['save_freq']} of {result['steps']} "
+            f"steps; the line to the Hub carries {result['mbit']:g} Mbit/s, that to S3 ({result['s3']}) is not slowed.",
             "",
         ]
+        if places["here"]["step_ms"] is None:
+            lines += ["| checkpoints go to | whole run, s | resumed after, s |", "| --- | --- | --- |"]
+            lines += [f"| {name} | {row['whole_run_s']:.0f} | {row['resumed_s']:.0f} |" for name, row in places.items()]
+        else:
+            here = places["here"]["step_ms"]["mean"]
+            lines += [
+                "| checkpoints go to | step, ms (middle half) | against here | whole run, s | resumed after, s |",
+                "| --- | --- | --- | --- | --- |",
+            ]
+            lines += [
+                f"| {name} | {step['mean']:.0f} ({step['low']:.0f} to {step['high']:.0f}) "
+                f"| {100 * (step['mean'] / here - 1):+.1f} % | {row['whole_run_s']:.0f} | {row['resumed_s']:.0f} |"
+                for name, row in places.items()
+                if (step := row["step_ms"])
+            ]
+        lines.append("")
+    lines.append(
+        "*here*: the local folder alone. *Resumed after*: from the command, with nothing in the caches, to the"
     )
+    return "\n".join([*lines, "end of the first step.", ""])
 
 
 def of(values: np.ndarray) -> tuple[float, float, float]:

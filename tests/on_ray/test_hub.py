@@ -180,3 +180,19 @@ def test_the_same_command_line_again_on_an_empty_disk(ray_cluster, hub, toy_root
     after = weights(tmp_path / "tuned", 1)
     assert begun.keys() == after.keys()
     assert [name for name in begun if not np.array_equal(begun[name], after[name])] == []
+
+
+@pytest.mark.slow
+def test_shares_of_two_ranks_come_back_from_the_hub(ray_cluster, hub, toy_root, tmp_path):
+    """A sharded run goes on from the Hub on an empty disk as if nothing had happened."""
+    sharded = ["--ray.num_workers=2", "--parallelism.dp_shard=2", "--checkpoint_format=safetensors_dcp"]
+    unbroken, lost, found = (tmp_path / name for name in ("unbroken", "lost", "found"))
+    assert run_here(command(toy_root, unbroken, *sharded, "--steps=8")) == 0
+    assert run_here(command(toy_root, lost, *sharded, *PUSHING, "--steps=4", "--save_freq=4")) == 0
+    shares = "checkpoints/000004/sharded/"
+    assert len([path for path in files(hub, "000004") if path.startswith(shares)]) >= 2
+    shutil.rmtree(lost)
+    resumed = ["--resume=true", "--config_path=alice/act", f"--output_dir={found}", "--steps=8"]
+    assert run_here(resumed) == 0
+    assert tags(hub) == ["000004", "000008"]
+    assert_same_run(found, unbroken, step=8)
