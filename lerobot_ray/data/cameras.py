@@ -7,7 +7,9 @@ files and decoding are `video`'s work.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -104,6 +106,10 @@ class CameraReader:
         if self.metadata.features[camera].is_video:
             paths = [path for path, _ in self._by_file(camera, np.asarray(rows, dtype=np.int64))]
             self.metadata.storage.prefetch(paths)
+
+    def lent(self, memory: mmap.mmap | None) -> AbstractContextManager[None]:
+        """Meanwhile frames are decoded into `memory` where that saves a copy (see `Buffers.lent`)."""
+        return self._buffers.lent(memory)
 
     def close(self) -> None:
         for reader in (self._packed, self._rgb, self._depth):

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import math
+import mmap
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -122,6 +124,10 @@ class BlockReader:
             if is_pad is not None:
                 block[spec.name + PAD_SUFFIX] = is_pad
         return block
+
+    def lent(self, memory: mmap.mmap | None) -> AbstractContextManager[None]:
+        """Meanwhile large arrays of a block lie in `memory`, as far as there is room (see `Buffers.lent`)."""
+        return self.cameras.lent(memory)
 
     def read_ahead(self, sample_ids: np.ndarray) -> None:
         """Decode the camera frames of these samples into the frame cache, in file order. Nothing without a cache.

@@ -230,7 +230,7 @@ class BlockStream:
         segment, is_stuck = kind(self.spec, plan, first, last, self.options), False
         try:
             while (table := segment.next(self._stopping)) is not None:
-                number, columns = unframe_block(table)
+                number, columns = unframe_block(table, segment.places)
                 if not self._hand_over((number, columns), plan=plan):
                     return first
                 first = number + 1

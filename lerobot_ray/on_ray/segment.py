@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from lerobot_ray.data.buffers import ALIGNMENT, SMALLEST_BYTES
 from lerobot_ray.data.plan import StreamPlan
 from lerobot_ray.on_ray.capacity import cpu_only_nodes_exist, gpu_nodes
 from lerobot_ray.on_ray.decode import DecodeBlocks
 from lerobot_ray.on_ray.framing import NUMBER
+from lerobot_ray.on_ray.landing import LandingPlaces
 from lerobot_ray.on_ray.placement import place_decoders
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ logger = logging.getLogger(__name__)
 PAST_THE_CACHE = "glibc.cpu.x86_non_temporal_threshold=0x10000"
 """A setting of the C library: a copy of more than 64 KB leaves the processor's cache to the decoder. Nobody reads a
 frame again before its whole block has pushed it out. Other libraries and processors ignore it."""
+PLACES_AHEAD = 6
+"""Landing places beside those that are being written: blocks on their way, waiting, and trained on."""
 _POLL_S = 0.5
 _PATIENCE_S = 10.0
 
@@ -51,7 +55,8 @@ class SegmentOptions:
     """Whether actors that have nothing to do are ended, so that their nodes may go. Ray Data then ends one whenever
     decoding waits for training, and starts it again, imports and all, when training waits."""
     object_store_bytes: int | None = None
-    """Blocks of this stream that may lie in the object store at once. None: half the cluster's, shared by ranks."""
+    """For blocks of this stream at once, in landing places and in the object store. None: half the cluster's object
+    store, shared by ranks."""
     token_holder: Any = None
     """Whom decode actors ask for the Hub's token (`on_ray.token`); None: they need none."""
     labels: dict[str, str] | None = None
@@ -69,7 +74,11 @@ class Segment:
 
     def __init__(self, spec: SampleSpec, plan: StreamPlan, first: int, last: int, options: SegmentOptions) -> None:
         self._patience_s = options.node_loss_patience_s
-        self._dataset = decoding_dataset(spec, plan, first, last, options)
+        store_bytes = options.object_store_bytes or share_of_store(plan.world_size)
+        self.places = landing_places(spec, plan, options, store_bytes)
+        if self.places is not None:
+            store_bytes -= self.places.num_bytes
+        self._dataset = decoding_dataset(spec, plan, first, last, options, store_bytes, self.places)
         self._nodes = _alive_nodes()
         self._tables: queue.Queue[Any] = queue.Queue(maxsize=1)
         self._closed = threading.Event()
@@ -98,6 +107,8 @@ class Segment:
         whole process.
         """
         self._closed.set()
+        if self.places is not None:
+            self.places.close()
         executor = self._dataset._current_executor  # no public way reaches a running execution from another thread
         self._thread.join(timeout=0 if is_stuck else _PATIENCE_S)
         if self._thread.is_alive() and executor is not None:
@@ -127,6 +138,8 @@ class Segment:
 class SegmentHere:
     """The same, decoded by the thread that asks: no actors, no object store, and no more than one core."""
 
+    places = None
+
     def __init__(self, spec: SampleSpec, plan: StreamPlan, first: int, last: int, _: SegmentOptions) -> None:
         self._decode, self._numbers = DecodeBlocks(spec, plan), iter(range(first, last))
 
@@ -138,8 +151,31 @@ class SegmentHere:
         """Nothing runs between two calls of `next`."""
 
 
+def landing_places(
+    spec: SampleSpec, plan: StreamPlan, options: SegmentOptions, store_bytes: int
+) -> LandingPlaces | None:
+    """Places for blocks, of the memory that this stream may take; two blocks' worth is left for the object store.
+
+    None where they are of no use: blocks too small to be worth it, too little memory, no such thing on this system.
+    """
+    import ray
+
+    block_bytes = spec.sample_bytes * plan.micro_batch * plan.micro_batches_per_block
+    place_bytes = block_bytes + ALIGNMENT * len(spec.specs)
+    count = min(options.num_decoders + PLACES_AHEAD, store_bytes // place_bytes - 2)
+    if not hasattr(os, "memfd_create") or block_bytes < SMALLEST_BYTES or count < 1:
+        return None
+    return LandingPlaces(count, place_bytes, node_id=ray.get_runtime_context().get_node_id())
+
+
 def decoding_dataset(
-    spec: SampleSpec, plan: StreamPlan, first: int, last: int, options: SegmentOptions
+    spec: SampleSpec,
+    plan: StreamPlan,
+    first: int,
+    last: int,
+    options: SegmentOptions,
+    store_bytes: int,
+    places: LandingPlaces | None,
 ) -> ray.data.Dataset:
     """Block numbers mapped to blocks; nothing runs yet."""
     import ray
@@ -153,7 +189,7 @@ def decoding_dataset(
     numbers = [pa.table({NUMBER: [number]}) for number in range(first, last)]
     dataset = ray.data.from_blocks(numbers).map_batches(
         DecodeBlocks,
-        fn_constructor_args=(spec, plan, options.token_holder),
+        fn_constructor_args=(spec, plan, options.token_holder, None if places is None else places.address),
         batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=options.num_decoders),
@@ -173,7 +209,7 @@ def decoding_dataset(
     execution.preserve_order = True
     execution.resource_limits = ray.data.ExecutionResources(
         cpu=options.num_decoders * options.cpus_per_decoder,
-        object_store_memory=options.object_store_bytes or share_of_store(plan.world_size),
+        object_store_memory=store_bytes,
     )
     return dataset
 

@@ -1,5 +1,7 @@
 """Memory is used again, and only when nobody looks at it any more."""
 
+import mmap
+
 import numpy as np
 import pyarrow as pa
 
@@ -56,3 +58,17 @@ def test_other_sizes_and_types():
     assert large.min() == 65535
     del large
     assert buffers.empty((SMALLEST_BYTES // 8,), np.float64).nbytes == SMALLEST_BYTES  # four times too large: not taken
+
+
+def test_arrays_lie_in_memory_that_is_lent_as_long_as_there_is_room():
+    buffers, memory = Buffers(), mmap.mmap(-1, 2 * SMALLEST_BYTES + 100)
+    begin = np.frombuffer(memory, np.uint8).ctypes.data
+    with buffers.lent(memory):
+        several = [buffers.empty((SMALLEST_BYTES + odd,), np.uint8) for odd in (1, 0, 0)]
+        small = buffers.empty((10,), np.uint8)
+    assert [address(array) - begin for array in several[:2]] == [0, SMALLEST_BYTES + 64]
+    assert not any(0 <= address(array) - begin < len(memory) for array in (several[2], small))
+    with buffers.lent(memory):  # again from the start: the lender knows when
+        assert address(buffers.empty(SHAPE[1:], np.uint8)) == begin
+    with buffers.lent(None):
+        assert address(buffers.empty(SHAPE, np.uint8)) != begin
