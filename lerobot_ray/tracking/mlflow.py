@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from lerobot_ray.tracking.mlflow_database import make_database
 from lerobot_ray.tracking.protocol import Outcome, RunInfo
 from lerobot_ray.tracking.redact import redacted_text
 
@@ -82,6 +83,8 @@ class MlflowTracker:
         _quiet()
         from mlflow.tracking import MlflowClient
 
+        if (database := _database_file(self._uri)) is not None:
+            make_database(database, artifacts=database.parent / ARTIFACTS_DIR)
         self._client = client = MlflowClient(self._uri)
         found = self._continued(client, run.output_dir)
         stored = found or self._created(client, run)
@@ -168,9 +171,9 @@ class MlflowTracker:
         known = client.get_experiment_by_name(self._experiment)
         if known is not None:
             return known.experiment_id
-        location = None
-        if self._uri.startswith(_SQLITE):  # MLflow's own default is the working directory
-            location = (Path(self._uri.removeprefix(_SQLITE)).parent / ARTIFACTS_DIR).absolute().as_uri()
+        database, location = _database_file(self._uri), None
+        if database is not None:  # MLflow's own default is the working directory
+            location = (database.parent / ARTIFACTS_DIR).as_uri()
         try:
             return client.create_experiment(self._experiment, artifact_location=location)
         except MlflowException:  # another run was faster
@@ -242,6 +245,13 @@ def log_to_ended_run(
 def _remembered(output_dir: Path) -> dict[str, str]:
     """The run that a start of this job recorded."""
     return json.loads((output_dir / RUN_FILE).read_text())
+
+
+def _database_file(uri: str) -> Path | None:
+    """The file of a store that is one."""
+    if not uri.startswith(_SQLITE) or "?" in uri or uri == f"{_SQLITE}:memory:":
+        return None
+    return Path(uri.removeprefix(_SQLITE)).absolute()
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, str]:
