@@ -28,7 +28,6 @@ from lerobot_ray.data.bad_episodes import SkippingOrder
 from lerobot_ray.data.plan import BlockPlan, StreamPlan
 from lerobot_ray.on_ray.capacity import being_started
 from lerobot_ray.on_ray.decode import SAMPLE_ID_COLUMN, UNREADABLE_COLUMN
-from lerobot_ray.on_ray.framing import unframe_block
 from lerobot_ray.on_ray.segment import NodeLost, Segment, SegmentHere, SegmentOptions
 from lerobot_ray.on_ray.wrapped import own_error
 
@@ -229,11 +228,10 @@ class BlockStream:
         kind: type[Segment | SegmentHere] = Segment if self.options.num_decoders else SegmentHere
         segment, is_stuck = kind(self.spec, plan, first, last, self.options), False
         try:
-            while (table := segment.next(self._stopping)) is not None:
-                number, columns = unframe_block(table, segment.places)
-                if not self._hand_over((number, columns), plan=plan):
+            while (arrived := segment.next(self._stopping)) is not None:
+                if not self._hand_over(arrived, plan=plan):
                     return first
-                first = number + 1
+                first = arrived[0] + 1
         except (NodeLost, ray.exceptions.RayError) as error:
             if isinstance(error, ray.exceptions.RayTaskError):
                 raise

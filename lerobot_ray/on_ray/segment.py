@@ -24,7 +24,7 @@ from lerobot_ray.data.buffers import ALIGNMENT, SMALLEST_BYTES
 from lerobot_ray.data.plan import StreamPlan
 from lerobot_ray.on_ray.capacity import cpu_only_nodes_exist, gpu_nodes
 from lerobot_ray.on_ray.decode import DecodeBlocks
-from lerobot_ray.on_ray.framing import NUMBER
+from lerobot_ray.on_ray.framing import NUMBER, unframe_block
 from lerobot_ray.on_ray.landing import LandingPlaces
 from lerobot_ray.on_ray.placement import place_decoders
 
@@ -70,23 +70,23 @@ class NodeLost(Exception):
 
 
 class Segment:
-    """Blocks [first, last) as framed tables, in order."""
+    """Blocks [first, last) as (number, columns), in order."""
 
     def __init__(self, spec: SampleSpec, plan: StreamPlan, first: int, last: int, options: SegmentOptions) -> None:
         self._patience_s = options.node_loss_patience_s
         store_bytes = options.object_store_bytes or share_of_store(plan.world_size)
-        self.places = landing_places(spec, plan, options, store_bytes)
-        if self.places is not None:
-            store_bytes -= self.places.num_bytes
-        self._dataset = decoding_dataset(spec, plan, first, last, options, store_bytes, self.places)
+        self._places = landing_places(spec, plan, options, store_bytes)
+        if self._places is not None:
+            store_bytes -= self._places.num_bytes
+        self._dataset = decoding_dataset(spec, plan, first, last, options, store_bytes, self._places)
         self._nodes = _alive_nodes()
         self._tables: queue.Queue[Any] = queue.Queue(maxsize=1)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._iterate, daemon=True, name=f"segment-{first}")
         self._thread.start()
 
-    def next(self, stopping: threading.Event) -> pa.Table | None:
-        """The next table; None at the end, or when `stopping` is set meanwhile."""
+    def next(self, stopping: threading.Event) -> tuple[int, dict[str, Any]] | None:
+        """The next block; None at the end, or when `stopping` is set meanwhile."""
         quiet_since = time.monotonic()
         while not stopping.is_set():
             try:
@@ -97,7 +97,7 @@ class Segment:
                 continue
             if isinstance(item, BaseException):
                 raise item
-            return item
+            return None if item is None else unframe_block(item, self._places)
         return None
 
     def close(self, *, is_stuck: bool = False) -> None:
@@ -107,8 +107,8 @@ class Segment:
         whole process.
         """
         self._closed.set()
-        if self.places is not None:
-            self.places.close()
+        if self._places is not None:
+            self._places.close()
         executor = self._dataset._current_executor  # no public way reaches a running execution from another thread
         self._thread.join(timeout=0 if is_stuck else _PATIENCE_S)
         if self._thread.is_alive() and executor is not None:
@@ -138,14 +138,12 @@ class Segment:
 class SegmentHere:
     """The same, decoded by the thread that asks: no actors, no object store, and no more than one core."""
 
-    places = None
-
     def __init__(self, spec: SampleSpec, plan: StreamPlan, first: int, last: int, _: SegmentOptions) -> None:
         self._decode, self._numbers = DecodeBlocks(spec, plan), iter(range(first, last))
 
-    def next(self, stopping: threading.Event) -> pa.Table | None:
+    def next(self, stopping: threading.Event) -> tuple[int, dict[str, Any]] | None:
         number = None if stopping.is_set() else next(self._numbers, None)
-        return None if number is None else self._decode.decode(number)
+        return None if number is None else unframe_block(self._decode.decode(number))
 
     def close(self, *, is_stuck: bool = False) -> None:
         """Nothing runs between two calls of `next`."""

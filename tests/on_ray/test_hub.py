@@ -194,5 +194,7 @@ def test_shares_of_two_ranks_come_back_from_the_hub(ray_cluster, hub, toy_root, 
     shutil.rmtree(lost)
     resumed = ["--resume=true", "--config_path=alice/act", f"--output_dir={found}", "--steps=8"]
     assert run_here(resumed) == 0
+    fetched = [each.path for each in hub.requests("/resolve/.*safetensors", "GET") if each.status == 200]
+    assert len(fetched) == len(set(fetched)) >= 4, "two ranks of one node fetch every file once"
     assert tags(hub) == ["000004", "000008"]
     assert_same_run(found, unbroken, step=8)

@@ -20,6 +20,7 @@ from lerobot_ray.data.plan import StreamPlan
 from lerobot_ray.data.sample import BlockReader, SampleSpec
 from lerobot_ray.on_ray import ingest
 from lerobot_ray.on_ray.decode import BLOCKS_AHEAD, DecodeBlocks
+from lerobot_ray.on_ray.framing import unframe_block
 from lerobot_ray.on_ray.ingest import BlockStream, IngestOptions
 from tests.make_dataset import make_dataset
 
@@ -244,10 +245,10 @@ class Misordered:
     """Ray Data as it has never been seen to be: real blocks, in the order given."""
 
     def __init__(self, decode: DecodeBlocks, numbers) -> None:
-        self._tables = map(decode.decode, numbers)
+        self._blocks = (unframe_block(decode.decode(number)) for number in numbers)
 
     def next(self, stopping):
-        return next(self._tables, None)
+        return next(self._blocks, None)
 
     def close(self, *, is_stuck):
         pass
