@@ -207,9 +207,10 @@ def forward_for_ever() -> None:
     torch.set_num_threads(1)
     picture, widths = torch.rand(4, 3, PIXELS, PIXELS), (3, 64, 128, 256, 512)
     layers = [torch.nn.Conv2d(inner, outer, 3, stride=2, padding=1) for inner, outer in itertools.pairwise(widths)]
+    network = torch.nn.Sequential(*layers)
     with torch.inference_mode():
         while True:
-            torch.nn.Sequential(*layers)(picture)
+            network(picture)
 
 
 def windows(run_dir: Path, played: list[tuple[float, float]]) -> dict[str, list[float]]:

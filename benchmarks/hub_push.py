@@ -66,7 +66,8 @@ def main() -> None:
         S3Server() as moto,
     ):
         environment = os.environ | ({"AWS_ENDPOINT_URL": args.s3} if args.s3 else moto.environment)
-        boto3.client("s3", endpoint_url=args.s3 or moto.endpoint, **keys_of(environment)).create_bucket(Bucket="bench")
+        s3 = boto3.client("s3", endpoint_url=args.s3) if args.s3 else moto.client()
+        s3.create_bucket(Bucket="bench")
         environment |= {
             "HF_ENDPOINT": hub.endpoint,
             "HF_TOKEN": hub.add_user("bench"),
@@ -80,14 +81,6 @@ def main() -> None:
     if args.json:
         args.json.write_text(json.dumps(report, indent=2) + "\n")
         args.json.with_suffix(".md").write_text(page(report))
-
-
-def keys_of(environment: dict[str, str]) -> dict[str, str]:
-    return {
-        "aws_access_key_id": environment["AWS_ACCESS_KEY_ID"],
-        "aws_secret_access_key": environment["AWS_SECRET_ACCESS_KEY"],
-        "region_name": environment.get("AWS_DEFAULT_REGION", "us-east-1"),
-    }
 
 
 def measure(args: argparse.Namespace, work: Path, environment: dict[str, str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from lerobot_ray.data.valid_actions import valid_actions_of_steps
 from lerobot_ray.data.window_ahead import samples_ahead
 from lerobot_ray.on_ray.framing import NUMBER, Landed, frame_block, has_landed
 from lerobot_ray.on_ray.landing import Landing, LandingAddress
+from lerobot_ray.on_ray.placement import this_node
 from lerobot_ray.on_ray.token import adopt_token
 
 if TYPE_CHECKING:
@@ -30,12 +31,6 @@ BLOCKS_AHEAD = 4
 """How many blocks before their turn the files of a far dataset are asked for."""
 SAMPLE_ID_COLUMN = "sample_id"
 UNREADABLE_COLUMN = "unreadable_episodes"
-
-
-def this_node() -> str:
-    import ray
-
-    return ray.get_runtime_context().get_node_id()
 
 
 class DecodeBlocks:

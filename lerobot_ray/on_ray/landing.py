@@ -46,12 +46,18 @@ class LandingPlaces:
     """The training process's side."""
 
     def __init__(self, count: int, place_bytes: int, *, node_id: str) -> None:
+        """OSError when the system does not give them."""
         place_bytes = -(-place_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._fds = [os.memfd_create(NAME) for _ in range(1 + count)]
-        for fd, size in zip(self._fds, [8 * count, *[place_bytes] * count], strict=True):
-            os.ftruncate(fd, size)
-        self._states = np.frombuffer(mmap.mmap(self._fds[0], 8 * count), np.int64)
-        self._places = [mmap.mmap(fd, place_bytes, access=mmap.ACCESS_READ) for fd in self._fds[1:]]
+        self._fds: list[int] = []
+        try:
+            for size in (8 * count, *[place_bytes] * count):
+                self._fds.append(os.memfd_create(NAME))
+                os.ftruncate(self._fds[-1], size)
+            self._states = np.frombuffer(mmap.mmap(self._fds[0], 8 * count), np.int64)
+            self._places = [mmap.mmap(fd, place_bytes, access=mmap.ACCESS_READ) for fd in self._fds[1:]]
+        except OSError:
+            self.close()
+            raise
         files = tuple((fd, os.fstat(fd).st_ino) for fd in self._fds)
         self.address = LandingAddress(node_id, os.getpid(), files, place_bytes)
 

@@ -9,6 +9,13 @@ from typing import Any
 NODE = "ray.io/node-id"
 
 
+def this_node() -> str:
+    """The id of the node this process is on."""
+    import ray
+
+    return ray.get_runtime_context().get_node_id()
+
+
 @dataclass(frozen=True)
 class Placement:
     """Ray's arguments for a task or an actor: a first choice, and what follows when it has no room."""

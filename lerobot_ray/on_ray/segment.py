@@ -26,7 +26,7 @@ from lerobot_ray.on_ray.capacity import cpu_only_nodes_exist, gpu_nodes
 from lerobot_ray.on_ray.decode import DecodeBlocks
 from lerobot_ray.on_ray.framing import NUMBER, unframe_block
 from lerobot_ray.on_ray.landing import LandingPlaces
-from lerobot_ray.on_ray.placement import place_decoders
+from lerobot_ray.on_ray.placement import place_decoders, this_node
 
 if TYPE_CHECKING:
     import ray.data
@@ -156,14 +156,16 @@ def landing_places(
 
     None where they are of no use: blocks too small to be worth it, too little memory, no such thing on this system.
     """
-    import ray
-
     block_bytes = spec.sample_bytes * plan.micro_batch * plan.micro_batches_per_block
     place_bytes = block_bytes + ALIGNMENT * len(spec.specs)
     count = min(options.num_decoders + PLACES_AHEAD, store_bytes // place_bytes - 2)
     if not hasattr(os, "memfd_create") or block_bytes < SMALLEST_BYTES or count < 1:
         return None
-    return LandingPlaces(count, place_bytes, node_id=ray.get_runtime_context().get_node_id())
+    try:
+        return LandingPlaces(count, place_bytes, node_id=this_node())
+    except OSError as error:  # a sandbox that forbids it, or no file descriptors left
+        logger.info("rank %d: blocks travel through the object store (%s)", plan.rank, error)
+        return None
 
 
 def decoding_dataset(
@@ -178,7 +180,7 @@ def decoding_dataset(
     """Block numbers mapped to blocks; nothing runs yet."""
     import ray
 
-    here, crowded = ray.get_runtime_context().get_node_id(), gpu_nodes()
+    here, crowded = this_node(), gpu_nodes()
     placement = place_decoders(
         here, gpu_nodes=crowded, has_cpu_only=here in crowded and cpu_only_nodes_exist(), labels=options.labels
     )

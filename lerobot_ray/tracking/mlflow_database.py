@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 
@@ -25,20 +26,17 @@ def make_database(path: Path, *, artifacts: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path.parent)
-    folder = path.parent / f"{PREFIX}{socket.gethostname()}-{os.getpid()}"
-    folder.mkdir()
-    try:
-        SqlAlchemyStore(f"sqlite:///{folder / path.name}", artifacts.as_uri())._dispose_engine()
-        with contextlib.suppress(FileExistsError):
-            os.link(folder / path.name, path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    mine = f"{PREFIX}{socket.gethostname()}-"
+    _remove_leftovers(path.parent, mine)
+    with TemporaryDirectory(prefix=f"{mine}{os.getpid()}-", dir=path.parent) as folder:
+        whole = Path(folder) / path.name
+        SqlAlchemyStore(f"sqlite:///{whole}", artifacts.as_uri())._dispose_engine()
+        with contextlib.suppress(OSError):  # it is there by now; or this file system has no links, and MLflow makes it
+            os.link(whole, path)
 
 
-def _remove_leftovers(parent: Path) -> None:
+def _remove_leftovers(parent: Path, prefix: str) -> None:
     """What processes of this machine have left that ended before they were done."""
-    for folder in parent.glob(f"{PREFIX}{socket.gethostname()}-*"):
-        process = int(folder.name.rpartition("-")[2])
-        if process == os.getpid() or not psutil.pid_exists(process):
+    for folder in parent.glob(f"{prefix}*"):
+        if not psutil.pid_exists(int(folder.name.removeprefix(prefix).partition("-")[0])):
             shutil.rmtree(folder, ignore_errors=True)

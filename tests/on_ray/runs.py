@@ -189,6 +189,13 @@ def training_workers(of: int | None = None) -> list[int]:
     return found
 
 
+def decoder_pids() -> list[int]:
+    """The decode actors of this machine."""
+    return [
+        p.pid for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [""])[0].startswith("ray::MapWorker")
+    ]
+
+
 def kill_training_workers() -> list[int]:
     """SIGKILL to every training process that descends from this process."""
     killed = []

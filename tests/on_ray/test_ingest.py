@@ -8,7 +8,6 @@ import time
 from dataclasses import replace
 
 import numpy as np
-import psutil
 import pytest
 
 from lerobot_ray.core.errors import FrameError, StreamError
@@ -23,6 +22,7 @@ from lerobot_ray.on_ray.decode import BLOCKS_AHEAD, DecodeBlocks
 from lerobot_ray.on_ray.framing import unframe_block
 from lerobot_ray.on_ray.ingest import BlockStream, IngestOptions
 from tests.make_dataset import make_dataset
+from tests.on_ray.runs import decoder_pids
 
 pytestmark = pytest.mark.ray
 
@@ -62,12 +62,6 @@ def assert_is_what_the_plan_says(block, reader: BlockReader, plan: StreamPlan, n
             assert np.array_equal(block.columns[name], value), name
         else:
             assert block.columns[name] == value, name
-
-
-def decoder_pids() -> list[int]:
-    return [
-        p.pid for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [""])[0].startswith("ray::MapWorker")
-    ]
 
 
 def wait_for_no_decoders() -> None:

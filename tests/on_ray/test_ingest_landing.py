@@ -16,7 +16,7 @@ from lerobot_ray.data.sample import BlockReader, SampleSpec
 from lerobot_ray.on_ray.ingest import BlockStream, IngestOptions
 from lerobot_ray.on_ray.landing import NAME
 from tests.make_dataset import make_dataset
-from tests.on_ray.test_ingest import decoder_pids
+from tests.on_ray.runs import decoder_pids
 
 pytestmark = pytest.mark.ray
 CAMERA = "observation.images.front"
@@ -91,3 +91,16 @@ def test_actors_killed_while_they_write_change_nothing(ray_cluster, spec):
     assert number == 29
     assert killed
     assert landed > 15
+
+
+def test_a_system_that_refuses_the_memory_gets_its_blocks_through_the_object_store(ray_cluster, spec, monkeypatch):
+    def refused(name: str) -> int:
+        raise PermissionError(1, "not permitted", name)
+
+    monkeypatch.setattr(os, "memfd_create", refused)
+    plan, reader = make_plan(spec), BlockReader(spec)
+    with BlockStream(spec, plan, num_blocks=3, options=IngestOptions(num_decoders=1)) as stream:
+        for number, block in enumerate(stream):
+            assert_is_block(block, number, plan, reader)
+            assert not lies_in_a_landing_place(block.columns[CAMERA])
+    assert number == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sqlite3
@@ -60,3 +61,15 @@ def test_two_processes_at_once_make_one_between_them(tmp_path):
         assert list(threads.map(lambda _: start_in(tmp_path, "to its end"), range(2))) == [0, 0]
     assert number_of_runs(tmp_path) == 2
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+def test_a_file_system_without_links(tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise OSError(errno.EOPNOTSUPP, "no links here")
+
+    monkeypatch.setattr(os, "link", unsupported)
+    tracker = MlflowTracker(f"sqlite:///{tmp_path / 'mlflow.db'}", experiment="robots", system_metrics=False)
+    tracker.start(run_info(tmp_path))
+    tracker.close(Outcome())
+    assert number_of_runs(tmp_path) == 1
+    assert not list(tmp_path.glob(".mlflow-*"))
